@@ -1,0 +1,170 @@
+//! A bundle: one folder with `manifest.json` (readable) and `model.safetensors` (the weights).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::CheckpointError;
+use super::tensors::{self, Precision};
+use crate::editing::LatentSpace;
+use crate::model::parameters::WeightData;
+use crate::model::{Autoencoder, ModelConfig, Weights};
+
+pub const MANIFEST: &str = "manifest.json";
+pub const WEIGHTS: &str = "model.safetensors";
+/// Changes when an older program could no longer read a bundle.
+pub const FORMAT: u32 = 1;
+
+/// The folder of the model that comes with the program: `models/default` beside the program, in its shared data, in the present
+/// folder, or (for a build from source) in the source tree.
+pub fn default_folder() -> PathBuf {
+    let name = Path::new("models/default");
+    let program = std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_owned));
+    let mut places = vec![];
+    if let Some(program) = program {
+        places.push(program.join(name));
+        places.push(program.join("../share/pdae-studio").join(name));
+    }
+    places.push(name.to_owned());
+    places.push(Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
+    places.iter().find(|p| p.join(MANIFEST).is_file()).cloned().unwrap_or_else(|| name.to_owned())
+}
+
+/// The readable half of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub name: String,
+    pub config: ModelConfig,
+    /// Names of the classifier's rows, which are the sliders. Empty = no directions.
+    #[serde(default)]
+    pub attributes: Vec<String>,
+    pub provenance: Provenance,
+    pub weights: WeightsEntry,
+}
+
+/// Where the weights come from and on what terms they may be used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// What made the weights, in a sentence.
+    pub source: String,
+    /// Licence of the weights (not of this program).
+    pub licence: String,
+    /// Free text: data, samples seen, time, device.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WeightsEntry {
+    pub file: String,
+    pub sha256: String,
+    pub precision: Precision,
+}
+
+/// A bundle in memory: plain numbers, no device yet.
+///
+/// Tensor names: `encoder.*`, `decoder.*`, `latent_dpm.*` as published below those prefixes; `latents.mean`, `latents.std`
+/// (`[latent]`); `classifier.weight` (`[attributes, latent]`) and `classifier.bias`.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    pub folder: PathBuf,
+    pub manifest: Manifest,
+    pub weights: Weights,
+}
+
+impl Bundle {
+    /// Reads and checks a bundle. `path` is its folder (or the manifest inside it).
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")) } else { path };
+        let manifest = Self::read_manifest(folder)?;
+        let file = Path::new(&manifest.weights.file);
+        // A manifest from elsewhere must not point outside its own folder.
+        if file.components().count() != 1 || file.file_name().is_none() {
+            let reason = "the manifest's weights file is not a plain file name".into();
+            return Err(CheckpointError::Config { path: folder.join(MANIFEST), reason });
+        }
+        let file = folder.join(file);
+        let (weights, sha256) = tensors::read(&file)?;
+        if sha256 != manifest.weights.sha256 {
+            return Err(CheckpointError::Checksum { path: file });
+        }
+        let bundle = Self { folder: folder.into(), manifest, weights };
+        bundle.check_latent_space()?;
+        Ok(bundle)
+    }
+
+    /// Reads the manifest alone.
+    pub fn read_manifest(folder: &Path) -> Result<Manifest, CheckpointError> {
+        let path = folder.join(MANIFEST);
+        let text = std::fs::read_to_string(&path).map_err(CheckpointError::io("read", &path))?;
+        let config = |reason: String| CheckpointError::Config { path: path.clone(), reason };
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| config(format!("not a bundle's manifest ({e})")))?;
+        if manifest.format > FORMAT {
+            return Err(config("made by a newer version of the program; update PDAE Studio to open it".into()));
+        }
+        manifest.config.check().map_err(config)?;
+        Ok(manifest)
+    }
+
+    /// Writes a new bundle folder. An existing one is only replaced with `replace`.
+    pub fn save(&mut self, folder: &Path, replace: bool) -> Result<(), CheckpointError> {
+        if folder.exists() && !replace {
+            return Err(CheckpointError::Exists { path: folder.into() });
+        }
+        std::fs::create_dir_all(folder).map_err(CheckpointError::io("create", folder))?;
+        let precision = self.manifest.weights.precision;
+        self.manifest.weights.file = WEIGHTS.into();
+        // Statistics of one kind of number each: a bundle is one precision throughout, and f16 is exact enough for all of them.
+        self.manifest.weights.sha256 = tensors::write(&folder.join(WEIGHTS), &self.weights.tensors, precision)?;
+        let text = serde_json::to_string_pretty(&self.manifest).unwrap_or_default() + "\n";
+        tensors::write_renamed(&folder.join(MANIFEST), text.as_bytes())?;
+        self.folder = folder.into();
+        Ok(())
+    }
+
+    /// Builds the networks on a device.
+    pub fn build(&self, device: &Device) -> Result<Autoencoder, CheckpointError> {
+        Ok(Autoencoder::new(&self.manifest.config, &self.weights, device)?)
+    }
+
+    /// Latent statistics and classifier rows.
+    pub fn latent_space(&self) -> LatentSpace {
+        let values = |name: &str| self.weights.tensors.get(name).map(|t| t.values.clone()).unwrap_or_default();
+        let dim = self.manifest.config.latent_dim;
+        LatentSpace {
+            mean: values("latents.mean"),
+            std: values("latents.std"),
+            attributes: self.manifest.attributes.clone(),
+            classifier: values("classifier.weight").chunks(dim).map(<[f32]>::to_vec).collect(),
+        }
+    }
+
+    fn check_latent_space(&self) -> Result<(), CheckpointError> {
+        let dim = self.manifest.config.latent_dim;
+        let attributes = self.manifest.attributes.len();
+        let mut expected: Vec<(&str, Vec<usize>)> = vec![];
+        if attributes > 0 {
+            expected.push(("classifier.weight", vec![attributes, dim]));
+            expected.push(("latents.mean", vec![dim]));
+            expected.push(("latents.std", vec![dim]));
+        }
+        for (key, shape) in expected {
+            check_shape(&self.weights, key, &shape)?;
+        }
+        Ok(())
+    }
+}
+
+/// That a tensor exists and has the shape, or the error that says what is wrong.
+pub(crate) fn check_shape(weights: &Weights, key: &str, expected: &[usize]) -> Result<(), CheckpointError> {
+    use crate::model::ParameterError::{Missing, Shape};
+    let (origin, key, expected) = (weights.origin.clone(), key.to_owned(), expected.to_vec());
+    match weights.tensors.get(&key) {
+        None => Err(Missing { origin, key, expected }.into()),
+        Some(WeightData { shape, .. }) if *shape != expected => Err(Shape { origin, key, expected, found: shape.clone() }.into()),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,105 @@
+//! Safetensors files as [`Weights`], in f32 or f16.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::CheckpointError;
+use crate::model::Weights;
+use crate::model::parameters::WeightData;
+
+/// Larger files than this are refused before they are read.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    F16,
+    F32,
+}
+
+/// Reads every floating-point tensor of a safetensors file; also returns the file's SHA-256 as hexadecimal.
+pub fn read(path: &Path) -> Result<(Weights, String), CheckpointError> {
+    let size = std::fs::metadata(path).map_err(CheckpointError::io("open", path))?.len();
+    if size > MAX_BYTES {
+        return Err(CheckpointError::Unreadable { path: path.into(), reason: format!("it is {} GiB large", size >> 30) });
+    }
+    let bytes = std::fs::read(path).map_err(CheckpointError::io("read", path))?;
+    let unreadable = |reason: String| CheckpointError::Unreadable { path: path.into(), reason };
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let values = floats(&view).ok_or_else(|| unreadable(format!("tensor {name} is of type {:?}, not f16, bf16 or f32", view.dtype())));
+        match view.dtype() {
+            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => continue,
+            _ => tensors.insert(name.clone(), WeightData { shape: view.shape().to_vec(), values: values? }),
+        };
+    }
+    Ok((Weights { origin: path.display().to_string(), tensors }, hex(&Sha256::digest(&bytes))))
+}
+
+fn floats(view: &TensorView) -> Option<Vec<f32>> {
+    let data = view.data();
+    let pairs = || data.as_chunks::<2>().0.iter();
+    Some(match view.dtype() {
+        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+/// Writes tensors to a new file beside `path` and renames it; returns its SHA-256 as hexadecimal.
+pub fn write(path: &Path, tensors: &BTreeMap<String, WeightData>, precision: Precision) -> Result<String, CheckpointError> {
+    let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, t)| {
+            let bytes = match precision {
+                Precision::F32 => t.values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                Precision::F16 => t.values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+            };
+            (name.clone(), t.shape.clone(), bytes)
+        })
+        .collect();
+    let dtype = match precision {
+        Precision::F32 => Dtype::F32,
+        Precision::F16 => Dtype::F16,
+    };
+    let unwritable = |e: safetensors::SafeTensorError| CheckpointError::Unreadable { path: path.into(), reason: e.to_string() };
+    let views = encoded
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(dtype, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(unwritable)?;
+    let bytes = safetensors::serialize(views, None).map_err(unwritable)?;
+    write_renamed(path, &bytes)?;
+    Ok(hex(&Sha256::digest(&bytes)))
+}
+
+/// Writes bytes to `path`, replacing it in one go.
+pub fn write_renamed(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    crate::files::write_renamed(path, true, |file| file.write_all(bytes)).map_err(CheckpointError::io("write", path))
+}
+
+/// The SHA-256 of a file as hexadecimal.
+pub fn sha256_of(path: &Path) -> Result<String, CheckpointError> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path).map_err(CheckpointError::io("open", path))?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(CheckpointError::io("read", path))? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,87 @@
+//! The command line: one file a command, each a thin shell over the library.
+
+pub mod edit;
+pub mod import;
+pub mod info;
+pub mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::checkpoint::bundle;
+use crate::device::DeviceChoice;
+use crate::studio;
+
+/// Edit face photos with sliders, live, on your own machine.
+///
+/// Without a command it opens the window, on PHOTO if one is given.
+#[derive(Debug, Parser)]
+#[command(name = "pdae-studio", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Photo to open in the window.
+    photo: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Edit a photo and write the result.
+    Edit(edit::EditArgs),
+    /// Print what a bundle is: image size, parameters, cost of a step, attributes, provenance.
+    Info(info::InfoArgs),
+    /// Turn a folder of published PyTorch checkpoints into a bundle.
+    Import(import::ImportArgs),
+    /// Train a model on your own photos.
+    Train(train::TrainArgs),
+}
+
+/// Which model, on what.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// Folder of the model [default: the one that comes with the program].
+    #[arg(long, value_name = "BUNDLE")]
+    model: Option<PathBuf>,
+    /// What to compute on: auto, cpu, gpu or cuda.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+impl ModelArgs {
+    /// The named bundle, or the one that comes with the program.
+    pub fn bundle(&self) -> PathBuf {
+        self.model.clone().unwrap_or_else(bundle::default_folder)
+    }
+}
+
+/// Runs the program; every error ends here, as one sentence on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
+        Some(Command::Edit(args)) => edit::run(&args).map_err(Into::into),
+        Some(Command::Info(args)) => info::run(&args).map_err(Into::into),
+        Some(Command::Import(args)) => import::run(&args).map_err(Into::into),
+        Some(Command::Train(args)) => train::run(args).map_err(Into::into),
+        None => open_window(cli.photo, &cli.model),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pdae-studio: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn open_window(photo: Option<PathBuf>, model: &ModelArgs) -> Result<(), Box<dyn std::error::Error>> {
+    if !studio::has_display() {
+        return Err("there is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set). \
+                    Without one, edit photos like this:\n\n    pdae-studio edit PHOTO -o OUT.png --set smiling=60"
+            .into());
+    }
+    studio::run(studio::StartOptions { bundle: model.bundle(), photo, device: model.device })?;
+    Ok(())
+}

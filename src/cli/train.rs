@@ -1,0 +1,395 @@
+//! `train`: a DPM, the autoencoder on top of it, and the attribute directions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::checkpoint::tensors::Precision;
+use crate::device::{DeviceChoice, NamedDevice};
+use crate::diffusion::ScheduleConfig;
+use crate::model::{DenoiserConfig, EncoderKind, ModelConfig};
+use crate::training::autoencoder::{self, BundleDetails};
+use crate::training::directions::{self, DirectionsJob, FitOptions, Report};
+use crate::training::run::{Progress, StageKind};
+use crate::training::{Hyperparameters, ImageSet, Limits, RunConfig, RunFolder, TrainError, dpm};
+
+/// Train on your own photos: first a DPM, then the autoencoder, then the directions.
+///
+/// A run lives in a folder and is saved as it goes. The same command goes on where it stopped.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(subcommand)]
+    stage: StageArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum StageArgs {
+    /// Train the diffusion model that everything else stands on.
+    Dpm(DpmArgs),
+    /// Train encoder and mean shift on top of a DPM, and write a bundle.
+    Autoencoder(AutoencoderArgs),
+    /// Fit attribute sliders to a bundle, from a table of attributes.
+    Directions(DirectionsArgs),
+}
+
+#[derive(Debug, Args)]
+struct DpmArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Weight each image's loss by min(snr, G) / snr, which trains faster; 5 is usual [default: off, as in the paper].
+    #[arg(long, value_name = "G")]
+    min_snr: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+struct AutoencoderArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// The trained DPM: the folder of a `train dpm` run, or a bundle. Not needed to go on with a run.
+    #[arg(long, value_name = "RUN_OR_BUNDLE")]
+    dpm: Option<PathBuf>,
+    /// Length of the semantic latent [default: the preset's].
+    #[arg(long)]
+    latent: Option<usize>,
+    /// Table of attributes; with it the bundle gets its sliders at once.
+    #[arg(long, value_name = "CSV")]
+    attributes: Option<PathBuf>,
+    /// Where to write the bundle [default: RUN/bundle].
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// The model's name.
+    #[arg(long, default_value = "My model")]
+    name: String,
+    /// On what terms the weights may be used; the training data decides.
+    #[arg(long, default_value = "not stated: ask who trained it")]
+    licence: String,
+    /// Keep 32-bit weights in the bundle.
+    #[arg(long)]
+    f32: bool,
+}
+
+#[derive(Debug, Args)]
+struct DirectionsArgs {
+    /// The bundle to add sliders to; it is rewritten.
+    #[arg(long)]
+    bundle: PathBuf,
+    /// Folder or tar of photos, as framed in training.
+    #[arg(long)]
+    data: PathBuf,
+    /// CSV with a column `image` and one column of 1 and 0 for each attribute.
+    #[arg(long, value_name = "CSV")]
+    attributes: PathBuf,
+    /// Judge the sliders on the last N photos instead of fitting them to these.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    validation: usize,
+    /// Regularisation of the classifier.
+    #[arg(long, default_value_t = FitOptions::default().l2)]
+    l2: f64,
+    /// What to compute on: auto, cpu, gpu or cuda.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// What both trainings take. Absent options keep the run's values, or else the defaults.
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Folder of the run.
+    #[arg(long)]
+    run: PathBuf,
+    /// Folder or tar of photos.
+    #[arg(long)]
+    data: PathBuf,
+    /// Hold back the last N photos (by name).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    validation: usize,
+    /// Stop after so many steps in all.
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Stop after so many minutes.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Photos a step [default: 128].
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
+    batch: Option<usize>,
+    /// Learning rate [default: 1e-4].
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Steps over which the learning rate rises [default: 500].
+    #[arg(long)]
+    warmup: Option<u64>,
+    /// Decay of the moving average of the weights [default: 0.9999].
+    #[arg(long)]
+    ema: Option<f64>,
+    /// Seed of weights, noise and order [default: 0].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Steps between saves.
+    #[arg(long, value_name = "STEPS", default_value_t = Limits::default().save_every, value_parser = clap::value_parser!(u64).range(1..))]
+    save_every: u64,
+    /// Steps between sample pictures; 0 for none.
+    #[arg(long, value_name = "STEPS", default_value_t = Limits::default().sample_every)]
+    sample_every: u64,
+    /// What to compute on: auto, cpu, gpu or cuda.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// The network's shape. Absent options keep the run's values, or else the preset's.
+#[derive(Debug, Args)]
+struct NetworkArgs {
+    /// A shape to start from [default: default].
+    #[arg(long)]
+    preset: Option<Preset>,
+    /// Side of the photos in pixels: 64 or 128.
+    #[arg(long)]
+    image_size: Option<usize>,
+    /// Fold PATCH x PATCH pixels into channels: more is faster and coarser.
+    #[arg(long)]
+    patch: Option<usize>,
+    /// Channels of the first level, a multiple of 32.
+    #[arg(long)]
+    base: Option<usize>,
+    /// Channels of each level as multiples of the first, e.g. 1,2,3.
+    #[arg(long, value_delimiter = ',')]
+    mult: Option<Vec<usize>>,
+    /// Residual blocks a level.
+    #[arg(long)]
+    blocks: Option<usize>,
+    /// Downsampling rates with attention, e.g. 2 or 2,4.
+    #[arg(long, value_delimiter = ',')]
+    attention: Option<Vec<usize>>,
+    /// Length of the semantic latent.
+    #[arg(long)]
+    latent: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Preset {
+    /// 128 px, for a GPU.
+    Default,
+    /// 64 px, for a machine without one.
+    Tiny64,
+}
+
+impl Preset {
+    fn model(self) -> ModelConfig {
+        let (image_size, blocks) = match self {
+            Self::Default => (128, 2),
+            Self::Tiny64 => (64, 1),
+        };
+        ModelConfig {
+            image_size,
+            patch: 4,
+            latent_dim: 512,
+            encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },
+            denoiser: DenoiserConfig {
+                base_channel: 64,
+                channel_multiplier: vec![1, 2, 3],
+                num_residual_blocks_of_a_block: blocks,
+                attention_resolutions: vec![2],
+                num_heads: 1,
+                head_channel: -1,
+                use_new_attention_order: false,
+            },
+            schedule: ScheduleConfig::default(),
+            latent_dpm: None,
+        }
+    }
+}
+
+impl NetworkArgs {
+    /// The shape asked for, on top of what the run has.
+    fn model(&self, run: Option<ModelConfig>) -> Result<ModelConfig, TrainError> {
+        let mut model = match (self.preset, run) {
+            (Some(preset), _) => preset.model(),
+            (None, Some(model)) => model,
+            (None, None) => Preset::Default.model(),
+        };
+        let d = &mut model.denoiser;
+        set(&mut model.image_size, self.image_size);
+        set(&mut model.patch, self.patch);
+        set(&mut model.latent_dim, self.latent);
+        set(&mut d.base_channel, self.base);
+        set(&mut d.channel_multiplier, self.mult.clone());
+        set(&mut d.num_residual_blocks_of_a_block, self.blocks);
+        set(&mut d.attention_resolutions, self.attention.clone());
+        let encoders = [EncoderKind::Celeba64, EncoderKind::Ffhq128];
+        model.encoder = encoders
+            .into_iter()
+            .find(|encoder| encoder.image_size() == model.image_size)
+            .ok_or_else(|| TrainError::Config(format!("there are encoders for 64 and 128 px, not for {}", model.image_size)))?;
+        model.check().map_err(TrainError::Config)?;
+        Ok(model)
+    }
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+impl CommonArgs {
+    fn hyperparameters(&self, run: Option<Hyperparameters>) -> Hyperparameters {
+        let mut h = run.unwrap_or_default();
+        set(&mut h.batch, self.batch);
+        set(&mut h.rate, self.rate);
+        set(&mut h.warmup, self.warmup);
+        set(&mut h.ema, self.ema);
+        set(&mut h.seed, self.seed);
+        h
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            steps: self.steps,
+            minutes: self.minutes,
+            save_every: self.save_every,
+            sample_every: self.sample_every,
+            progress: true,
+            ..Limits::default()
+        }
+    }
+
+    fn images(&self, size: usize) -> Result<Arc<ImageSet>, TrainError> {
+        eprintln!("Reading {}", self.data.display());
+        let data = ImageSet::load(&self.data, size, self.validation)?;
+        eprintln!("{} images to train on, {} held back, {} damaged", data.training(), data.validation, data.broken);
+        Ok(Arc::new(data))
+    }
+
+    fn open_device(&self) -> Result<NamedDevice, TrainError> {
+        let device = self.device.open()?;
+        eprintln!("Training on {}", device.name);
+        Ok(device)
+    }
+}
+
+pub fn run(args: TrainArgs) -> Result<(), TrainError> {
+    match args.stage {
+        StageArgs::Dpm(args) => train_dpm(&args),
+        StageArgs::Autoencoder(args) => train_autoencoder(&args),
+        StageArgs::Directions(args) => fit_directions(&args),
+    }
+}
+
+/// What the run was started as; without a time limit nothing is even opened.
+fn open_run(common: &CommonArgs, stage: StageKind) -> Result<(RunFolder, Option<RunConfig>), TrainError> {
+    if common.steps.is_none() && common.minutes.is_none() {
+        return Err(TrainError::NoLimit);
+    }
+    let folder = RunFolder::create(&common.run)?;
+    let config = folder.config()?;
+    match config {
+        Some(config) if config.stage != stage => {
+            Err(TrainError::OtherRun { path: common.run.clone(), found: format!("`train {}`", config.stage.name()) })
+        }
+        config => Ok((folder, config)),
+    }
+}
+
+fn train_dpm(args: &DpmArgs) -> Result<(), TrainError> {
+    let (folder, before) = open_run(&args.common, StageKind::Dpm)?;
+    let model = args.network.model(before.as_ref().map(|config| config.model.clone()))?;
+    let mut hyperparameters = args.common.hyperparameters(before.map(|config| config.hyperparameters));
+    hyperparameters.min_snr = args.min_snr.or(hyperparameters.min_snr);
+    let config = RunConfig { stage: StageKind::Dpm, model, hyperparameters };
+    let device = args.common.open_device()?;
+    let data = args.common.images(config.model.image_size)?;
+    let progress = dpm::train(&folder, &config, &data, &args.common.limits(), &device.device)?;
+    say_where(&progress);
+    println!("Next: pdae-studio train autoencoder --dpm {} --run RUN --data {}", args.common.run.display(), args.common.data.display());
+    Ok(())
+}
+
+fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
+    let common = &args.common;
+    let (folder, before) = open_run(common, StageKind::Autoencoder)?;
+    // A run that has a state holds its DPM, too.
+    let resumes = folder.progress()?.is_some();
+    let dpm = match &args.dpm {
+        Some(path) if !resumes => Some(dpm::load(path)?),
+        _ => None,
+    };
+    let mut model = match (&before, &dpm) {
+        (Some(before), _) => before.model.clone(),
+        (None, Some((model, _))) => model.clone(),
+        (None, None) => return Err(TrainError::NoDpm),
+    };
+    set(&mut model.latent_dim, args.latent);
+    // A bundle that lends its DPM may have a latent DPM on latents that this encoder will not make.
+    model.latent_dpm = None;
+    let hyperparameters = common.hyperparameters(before.map(|config| config.hyperparameters));
+    let config = RunConfig { stage: StageKind::Autoencoder, model, hyperparameters };
+    let device = common.open_device()?;
+    let data = common.images(config.model.image_size)?;
+    let weights = dpm.as_ref().map(|(_, weights)| weights);
+    let progress = autoencoder::train(&folder, &config, weights, &data, &common.limits(), &device.device)?;
+    say_where(&progress);
+
+    let target = args.bundle.clone().unwrap_or_else(|| common.run.join("bundle"));
+    let details = BundleDetails {
+        name: args.name.clone(),
+        licence: args.licence.clone(),
+        data: file_name(&common.data),
+        device: device.name.clone(),
+        precision: if args.f32 { Precision::F32 } else { Precision::F16 },
+    };
+    autoencoder::write_bundle(&folder, &target, &details)?;
+    if let Some(attributes) = &args.attributes {
+        let job = DirectionsJob {
+            bundle: target.clone(),
+            data: common.data.clone(),
+            attributes: attributes.clone(),
+            validation: common.validation,
+            fit: FitOptions::default(),
+        };
+        add_directions(&job, &device)?;
+    }
+    println!("Bundle written. Open it with: pdae-studio --model {}", target.display());
+    Ok(())
+}
+
+fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
+    let job = DirectionsJob {
+        bundle: args.bundle.clone(),
+        data: args.data.clone(),
+        attributes: args.attributes.clone(),
+        validation: args.validation,
+        fit: FitOptions { l2: args.l2, ..FitOptions::default() },
+    };
+    add_directions(&job, &args.device.open()?)
+}
+
+fn add_directions(job: &DirectionsJob, device: &NamedDevice) -> Result<(), TrainError> {
+    let style = ProgressStyle::with_template("{spinner} Encoding, {pos} images done").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::no_length().with_style(style);
+    let report = directions::add_to_bundle(job, &device.device, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    print_report(&report);
+    Ok(())
+}
+
+fn print_report(report: &Report) {
+    let part = if report.held_back { "held-back" } else { "training" };
+    println!("AUROC on {} {part} images (0.5 = chance, 1 = perfect):", report.images);
+    for (attribute, area) in &report.auroc {
+        println!("  {attribute:24} {}", area.map_or_else(|| "- (all images agree)".to_owned(), |area| format!("{area:.3}")));
+    }
+    if let Some(mean) = report.mean() {
+        println!("  {:24} {mean:.4}", "mean");
+    }
+}
+
+fn say_where(progress: &Progress) {
+    let loss = progress.loss.map_or_else(String::new, |loss| format!(", loss {loss:.5}"));
+    println!("{} steps, {} samples, {:.1} minutes{loss}", progress.step, progress.samples, progress.minutes);
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,100 @@
+//! Choosing what to compute on.
+
+use std::panic::catch_unwind;
+use std::str::FromStr;
+
+use burn::tensor::{Device, DeviceType};
+use thiserror::Error;
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A hardware GPU where there is one, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    /// The first adapter that wgpu finds, software ones included.
+    Gpu,
+    /// NVIDIA's own interface; only in builds with the `cuda` feature.
+    Cuda,
+}
+
+/// A device and the name to show for it.
+#[derive(Debug, Clone)]
+pub struct NamedDevice {
+    pub device: Device,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DeviceError {
+    #[error("no GPU was found that wgpu can use. Install your graphics driver (on Debian, mesa-vulkan-drivers), or use --device cpu")]
+    NoGpu,
+    #[error("no CUDA device is at hand: this needs an NVIDIA card, its driver, and a build with --features cuda. Use --device gpu or cpu")]
+    NoCuda,
+    #[error("{0:?} is not a device; use auto, cpu, gpu or cuda")]
+    Unknown(String),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            "cuda" => Ok(Self::Cuda),
+            other => Err(DeviceError::Unknown(other.into())),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    pub fn open(self) -> Result<NamedDevice, DeviceError> {
+        match self {
+            Self::Cpu => Ok(cpu()),
+            Self::Gpu => first_wgpu(false).ok_or(DeviceError::NoGpu),
+            Self::Cuda => cuda().ok_or(DeviceError::NoCuda),
+            // A software rasteriser is a CPU with extra steps: the CPU backend is many times faster.
+            Self::Auto => Ok(first_wgpu(true).unwrap_or_else(cpu)),
+        }
+    }
+}
+
+fn cpu() -> NamedDevice {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    NamedDevice { device: Device::flex(), name: format!("CPU, {cores} {}", if cores == 1 { "thread" } else { "threads" }) }
+}
+
+/// The first wgpu adapter; with `hardware`, the first that is a card and not a software rasteriser.
+fn first_wgpu(hardware: bool) -> Option<NamedDevice> {
+    // Without any driver the adapter search panics inside the GPU library.
+    quietly(|| {
+        Device::enumerate(DeviceType::Wgpu).into_vec().into_iter().find_map(|device| {
+            let identity = device.identity()?;
+            (!hardware || identity.physical.is_some()).then_some(NamedDevice { device, name: identity.name })
+        })
+    })
+    .flatten()
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Option<NamedDevice> {
+    quietly(|| {
+        let device = Device::enumerate(DeviceType::Cuda).into_vec().into_iter().next()?;
+        let name = device.identity().map_or_else(|| "CUDA".to_owned(), |identity| format!("{} (CUDA)", identity.name));
+        Some(NamedDevice { device, name })
+    })
+    .flatten()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Option<NamedDevice> {
+    None
+}
+
+fn quietly<R>(f: impl FnOnce() -> R + std::panic::UnwindSafe) -> Option<R> {
+    catch_unwind(f).inspect_err(|_| log::info!("the search for a GPU failed")).ok()
+}

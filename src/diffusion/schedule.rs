@@ -1,0 +1,121 @@
+//! The noise schedule and the tables that follow from it.
+
+use serde::{Deserialize, Serialize};
+
+/// Which `beta_t` a model was trained with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Betas {
+    /// From 1e-4 to 0.02, evenly.
+    Linear,
+    /// From a squared cosine, capped at 0.999 (Nichol and Dhariwal, 2021).
+    Cosine,
+    /// 0.008 throughout: the latent DPM's.
+    Const0_008,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleConfig {
+    /// `T`, usually 1000.
+    pub timesteps: usize,
+    #[serde(rename = "betas_type")]
+    pub betas: Betas,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self { timesteps: 1000, betas: Betas::Linear }
+    }
+}
+
+/// Tables over the timesteps `0..T`, in double precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// `abar_t`: share of the image's variance that is left in `x_t`.
+    pub alphas_cumprod: Vec<f64>,
+    /// Factor of `G` in the PDAE loss: `-sqrt(alpha_t) (1 - abar_{t-1}) / sqrt(1 - abar_t)` (paper, equation 14).
+    pub shift_coef: Vec<f64>,
+    /// Weight of the PDAE loss: `snr^0.1 / (1 + snr)` (paper, section 3.4).
+    pub loss_weight: Vec<f64>,
+}
+
+impl Schedule {
+    pub fn new(config: &ScheduleConfig) -> Self {
+        let steps = config.timesteps;
+        let betas: Vec<f64> = match config.betas {
+            Betas::Linear => (0..steps).map(|i| 1e-4 + (0.02 - 1e-4) * i as f64 / (steps - 1) as f64).collect(),
+            Betas::Cosine => {
+                let abar = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+                let at = |i: usize| abar(i as f64 / steps as f64);
+                (0..steps).map(|i| (1.0 - at(i + 1) / at(i)).min(0.999)).collect()
+            }
+            Betas::Const0_008 => vec![0.008; steps],
+        };
+        let mut alphas_cumprod = Vec::with_capacity(steps);
+        let mut shift_coef = Vec::with_capacity(steps);
+        let mut loss_weight = Vec::with_capacity(steps);
+        let mut previous = 1.0;
+        for beta in betas {
+            let alpha = 1.0 - beta;
+            let abar = previous * alpha;
+            let snr = abar / (1.0 - abar);
+            shift_coef.push(-alpha.sqrt() * (1.0 - previous) / (1.0 - abar).sqrt());
+            loss_weight.push(snr.powf(0.1) / (1.0 + snr));
+            alphas_cumprod.push(abar);
+            previous = abar;
+        }
+        Self { alphas_cumprod, shift_coef, loss_weight }
+    }
+
+    /// The latent DPM's schedule.
+    pub fn for_latents() -> Self {
+        Self::new(&ScheduleConfig { timesteps: 1000, betas: Betas::Const0_008 })
+    }
+
+    /// `T`.
+    pub fn len(&self) -> usize {
+        self.alphas_cumprod.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.alphas_cumprod.is_empty()
+    }
+
+    /// The timesteps of `ddimN`: `int(linspace(0, T - 1, N + 1))`, lowest first; `steps + 1` of them.
+    pub fn ddim_timesteps(&self, steps: usize) -> Vec<usize> {
+        let steps = steps.max(1);
+        let last = (self.len() - 1) as f64;
+        // NumPy multiplies the index by the step; the order of operations decides where `int` cuts.
+        let step = last / steps as f64;
+        (0..=steps).map(|i| if i == steps { self.len() - 1 } else { (i as f64 * step) as usize }).collect()
+    }
+
+    /// `x_t` for an image and noise of the same shape: `sqrt(abar_t)` and `sqrt(1 - abar_t)`.
+    pub fn forward_factors(&self, t: usize) -> (f64, f64) {
+        let abar = self.alphas_cumprod[t];
+        (abar.sqrt(), (1.0 - abar).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timesteps_end_at_both_ends_and_rise() {
+        let schedule = Schedule::new(&ScheduleConfig::default());
+        for steps in [1, 2, 3, 7, 10, 50, 100, 999] {
+            let map = schedule.ddim_timesteps(steps);
+            assert_eq!((map.len(), map[0], map[steps]), (steps + 1, 0, 999));
+            assert!(map.windows(2).all(|w| w[0] < w[1]), "{steps} steps: {map:?}");
+        }
+    }
+
+    #[test]
+    fn cosine_betas_are_capped() {
+        let schedule = Schedule::new(&ScheduleConfig { timesteps: 1000, betas: Betas::Cosine });
+        let abar = &schedule.alphas_cumprod;
+        assert!((abar[999] / abar[998] - 0.001).abs() < 1e-9);
+        assert!(abar.windows(2).all(|w| w[1] < w[0]));
+    }
+}

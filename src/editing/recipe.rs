@@ -1,0 +1,49 @@
+//! The recipe: everything that turns a photo into an edited one, and nothing else. It can be saved and applied again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A whole edit. It always starts from the original latents, never from another edit, so nothing drifts and undo is exact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recipe {
+    /// Attribute name (as in the bundle) to slider value in percent; 100 is the published scale 0.3. Zeros are left out.
+    pub sliders: BTreeMap<String, f32>,
+    /// Denoising steps of the final decode, and of the inversion.
+    pub steps: usize,
+    /// Factor on the learned mean shift; 1 = as trained.
+    pub guidance: f64,
+    /// Share of the decode, at its end, that is left to the plain DPM (0 to 1).
+    pub stop_percent: f64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self { sliders: BTreeMap::new(), steps: Self::DEFAULT_STEPS, guidance: 1.0, stop_percent: 0.0 }
+    }
+}
+
+impl Recipe {
+    /// Enough for a reconstruction that is hard to tell from the photo.
+    pub const DEFAULT_STEPS: usize = 20;
+
+    /// The slider of an attribute, in percent; 0 where it was not touched.
+    pub fn slider(&self, attribute: &str) -> f32 {
+        self.sliders.get(attribute).copied().unwrap_or(0.0)
+    }
+
+    /// Sets a slider in percent. 0 removes it, so that an untouched recipe and a reset one are equal.
+    pub fn set_slider(&mut self, attribute: &str, percent: f32) {
+        if percent == 0.0 || !percent.is_finite() {
+            self.sliders.remove(attribute);
+        } else {
+            self.sliders.insert(attribute.to_owned(), percent);
+        }
+    }
+
+    /// Whether any slider is off zero.
+    pub fn is_changed(&self) -> bool {
+        !self.sliders.is_empty()
+    }
+}

@@ -1,0 +1,148 @@
+//! One photo under one model: the steps that the engine thread and the command line share.
+
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use image::RgbImage;
+use rand::{SeedableRng, rngs::StdRng};
+use rand_distr::{Distribution, StandardNormal};
+use thiserror::Error;
+
+use super::ModelCard;
+use crate::checkpoint::{Bundle, CheckpointError};
+use crate::device::{DeviceChoice, DeviceError};
+use crate::diffusion::{Chain, Direction};
+use crate::editing::{LatentSpace, Recipe};
+use crate::model::{Autoencoder, Guidance};
+use crate::photo::{ExportError, Photo, PhotoError, Square, put_back, square};
+
+/// Everything that can go wrong between a photo and its export.
+#[derive(Debug, Error)]
+pub enum EditError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Photo(#[from] PhotoError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("the model's output could not be read back from the device: {0}")]
+    ReadBack(String),
+}
+
+/// A bundle on a device.
+pub struct Editor {
+    pub card: ModelCard,
+    model: Autoencoder,
+    space: LatentSpace,
+}
+
+/// A photo as the model has read it.
+#[derive(Debug, Clone)]
+pub struct Latents {
+    /// The square that was read, `[1, 3, size, size]` in [-1, 1].
+    x_0: Vec<f32>,
+    /// Semantic latent.
+    z: Vec<f32>,
+    /// Stochastic latent: noise until it is inferred.
+    pub x_t: Tensor<4>,
+    /// Whether `x_t` was inferred from the photo.
+    pub inferred: bool,
+}
+
+impl Editor {
+    pub fn load(bundle: &Path, choice: DeviceChoice) -> Result<Self, EditError> {
+        let device = choice.open()?;
+        let bundle = Bundle::load(bundle)?;
+        let model = bundle.build(&device.device)?;
+        let card = ModelCard { folder: bundle.folder.clone(), cost: model.cost, device: device.name, manifest: bundle.manifest.clone() };
+        Ok(Self { card, space: bundle.latent_space(), model })
+    }
+
+    /// Side of the model's pictures in pixels.
+    pub fn size(&self) -> u32 {
+        self.model.config.image_size as u32
+    }
+
+    /// The square of a photo, at the model's size.
+    pub fn cut(&self, photo: &Photo, square: Square) -> RgbImage {
+        square.cut(photo, self.size())
+    }
+
+    /// Encodes a picture of the model's size: the semantic latent at once, noise for a stochastic latent (the same every time).
+    pub fn read(&self, picture: &RgbImage) -> Result<Latents, EditError> {
+        let x_0 = square::to_model(picture);
+        let z = values(self.model.semantic_latent(self.image_tensor(x_0.clone(), 1)))?;
+        let mut rng = StdRng::seed_from_u64(0);
+        let noise = (0..x_0.len()).map(|_| StandardNormal.sample(&mut rng)).collect();
+        Ok(Latents { x_t: self.image_tensor(noise, 1), x_0, z, inferred: false })
+    }
+
+    /// The chain that infers the stochastic latent. Step it with [`Editor::step_inversion`]; its end goes into [`Latents::x_t`].
+    pub fn inversion(&self, latents: &Latents, steps: usize) -> Chain<4> {
+        Chain::new(&self.model.schedule, steps, Direction::Encode, self.image_tensor(latents.x_0.clone(), 1))
+    }
+
+    /// One step of an inversion; `false` at its end.
+    pub fn step_inversion(&self, chain: &mut Chain<4>, latents: &Latents) -> bool {
+        self.model.step(chain, &self.latent_tensor(latents.z.clone(), 1), Guidance::default()).is_some()
+    }
+
+    /// A decode of the photo under a recipe.
+    pub fn decode(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
+        let z = self.space.edit(&latents.z, &recipe.sliders);
+        self.start(latents.x_t.clone(), self.latent_tensor(z, 1), recipe, steps)
+    }
+
+    /// The edited photo and its plain reconstruction side by side in one batch, for [`Editor::put_back`].
+    pub fn decode_pair(&self, latents: &Latents, recipe: &Recipe) -> Decode {
+        let mut z = self.space.edit(&latents.z, &recipe.sliders);
+        z.extend(&latents.z);
+        let x_t = Tensor::cat(vec![latents.x_t.clone(), latents.x_t.clone()], 0);
+        self.start(x_t, self.latent_tensor(z, 2), recipe, recipe.steps)
+    }
+
+    fn start(&self, x_t: Tensor<4>, z: Tensor<2>, recipe: &Recipe, steps: usize) -> Decode {
+        let guidance = Guidance { strength: recipe.guidance, stop_percent: recipe.stop_percent };
+        Decode { chain: Chain::new(&self.model.schedule, steps.max(1), Direction::Decode, x_t), z, guidance }
+    }
+
+    /// One step of a decode; `false` at its end.
+    pub fn step(&self, decode: &mut Decode) -> bool {
+        self.model.step(&mut decode.chain, &decode.z, decode.guidance).is_some()
+    }
+
+    /// The picture at the end of a decode.
+    pub fn picture(&self, decode: Decode) -> Result<RgbImage, EditError> {
+        Ok(square::from_model(&values(decode.chain.x)?, self.size()))
+    }
+
+    /// The photo at its own size with the change from a finished [`Editor::decode_pair`].
+    pub fn put_back(&self, photo: &Photo, square: Square, pair: Decode) -> Result<Photo, EditError> {
+        let pictures = values(pair.chain.x)?;
+        let (edited, reconstructed) = pictures.split_at(pictures.len() / 2);
+        Ok(put_back(photo, square, edited, reconstructed, self.size()))
+    }
+
+    fn image_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<4> {
+        let size = self.model.config.image_size;
+        self.model.tensor(values, [batch, 3, size, size])
+    }
+
+    fn latent_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<2> {
+        self.model.tensor(values, [batch, self.model.config.latent_dim])
+    }
+}
+
+/// A decode in progress.
+pub struct Decode {
+    pub chain: Chain<4>,
+    z: Tensor<2>,
+    guidance: Guidance,
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, EditError> {
+    let data = tensor.try_into_data().map_err(|e| EditError::ReadBack(format!("{e:?}")))?;
+    data.convert::<f32>().try_to_vec::<f32>().map_err(|e| EditError::ReadBack(format!("{e:?}")))
+}

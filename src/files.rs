@@ -1,0 +1,55 @@
+//! Writing files so that a crash or a full disk never leaves half of one.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Lets `write` fill a temporary file in the same folder, then renames it to `path`. An existing file is only replaced with
+/// `overwrite`; otherwise the error is [`io::ErrorKind::AlreadyExists`].
+pub fn write_renamed<E: From<io::Error>>(path: &Path, overwrite: bool, write: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; this one becomes an ordinary file, so it gets the user's ordinary permissions.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.prefix(".pdae-").suffix(".tmp").tempfile_in(folder)?;
+    write(file.as_file_mut())?;
+    file.as_file().sync_all()?;
+    if overwrite {
+        file.persist(path).map_err(|e| e.error)?;
+    } else {
+        file.persist_noclobber(path).map_err(|e| e.error)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "old").unwrap();
+        let result: io::Result<()> = write_renamed(&path, true, |file| {
+            file.write_all(b"ne")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert!(result.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_existing_file_is_kept_unless_told_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let write = |overwrite, text: &str| write_renamed(&path, overwrite, |file| file.write_all(text.as_bytes()));
+        write(false, "one").unwrap();
+        assert_eq!(write(false, "two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        write(true, "three").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three");
+    }
+}

@@ -1,0 +1,23 @@
+//! PDAE Studio: edit face photos through a diffusion autoencoder.
+//!
+//! The rooms, top to bottom; each knows only those below it:
+//!
+//! - [`studio`]: the window. [`cli`]: one file a command.
+//! - [`engine`]: the one background thread that owns the device and the model.
+//! - [`training`]: data set, DPM, autoencoder, directions.
+//! - [`editing`]: what an edit is, as plain numbers. [`photo`]: image files in and out.
+//! - [`checkpoint`]: bundles and the import of published files.
+//! - [`model`]: the networks. [`diffusion`]: schedules, samplers, inversion, guidance.
+//! - [`device`]: what to compute on. [`files`]: writing without leaving half a file.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod device;
+pub mod diffusion;
+pub mod editing;
+pub mod engine;
+pub mod files;
+pub mod model;
+pub mod photo;
+pub mod studio;
+pub mod training;

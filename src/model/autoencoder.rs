@@ -1,0 +1,135 @@
+//! The networks of one bundle, put together: photo to latents, latents to photo.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::{Encoder, LatentDpm, ModelConfig, ParameterError, Parameters, ShiftDecoder, Weights};
+use crate::diffusion::{Chain, Direction, Schedule, guided_noise};
+
+/// Encoder, decoder and latent DPM on one device, ready to be asked.
+#[derive(Debug)]
+pub struct Autoencoder {
+    pub config: ModelConfig,
+    pub schedule: Schedule,
+    pub encoder: Encoder,
+    pub decoder: ShiftDecoder,
+    pub latent_dpm: Option<LatentDpm>,
+    pub cost: Cost,
+    device: Device,
+}
+
+/// What a model weighs and what a step costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Scalars in all networks.
+    pub parameters: u64,
+    /// Scalars of the decoder, both branches.
+    pub decoder_parameters: u64,
+    /// Billions of floating-point operations of one guided step at batch 1, both branches, a multiply-add counted as two.
+    pub step_gflop: f64,
+}
+
+/// How strongly and for how long the mean shift guides a decode.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guidance {
+    /// Factor on the mean shift; 1 is what was trained.
+    pub strength: f64,
+    /// Share of the chain, at its end, that is left to the plain DPM (0 to 1).
+    pub stop_percent: f64,
+}
+
+impl Default for Guidance {
+    fn default() -> Self {
+        Self { strength: 1.0, stop_percent: 0.0 }
+    }
+}
+
+impl Autoencoder {
+    /// Builds the networks from weights whose names start with `encoder.`, `decoder.` and (where configured) `latent_dpm.`.
+    pub fn new(config: &ModelConfig, weights: &Weights, device: &Device) -> Result<Self, ParameterError> {
+        Self::build_networks(config, &mut Parameters::from_weights(weights, device))
+    }
+
+    /// The same from any source of parameters, which afterwards knows the names of all that were used.
+    pub fn build_networks(config: &ModelConfig, p: &mut Parameters) -> Result<Self, ParameterError> {
+        let encoder = p.scope("encoder", |p| Encoder::new(p, config.encoder, config.latent_dim))?;
+        let (encoder_parameters, encoder_macs) = (p.parameter_count(), p.multiply_adds());
+        let decoder = p.scope("decoder", |p| ShiftDecoder::new(p, config))?;
+        let decoder_parameters = p.parameter_count() - encoder_parameters;
+        let step_gflop = 2.0 * (p.multiply_adds() - encoder_macs) as f64 / 1e9;
+        let latent_dpm = match &config.latent_dpm {
+            Some(latent) => Some(p.scope("latent_dpm", |p| LatentDpm::new(p, latent))?),
+            None => None,
+        };
+        let cost = Cost { parameters: p.parameter_count(), decoder_parameters, step_gflop };
+        let schedule = Schedule::new(&config.schedule);
+        Ok(Self { config: config.clone(), schedule, encoder, decoder, latent_dpm, cost, device: p.device().clone() })
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A tensor on this model's device.
+    pub fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+
+    /// The semantic latent of images `[batch, 3, size, size]` in [-1, 1]: `[batch, latent]`.
+    pub fn semantic_latent(&self, x_0: Tensor<4>) -> Tensor<2> {
+        self.encoder.forward(x_0)
+    }
+
+    /// The next step of a chain over images, guided by `z`. Returns the predicted image, or `None` at the chain's end.
+    pub fn step(&self, chain: &mut Chain<4>, z: &Tensor<2>, guidance: Guidance) -> Option<Tensor<4>> {
+        let t = chain.timestep()?;
+        let timesteps = vec![t; chain.x.dims()[0]];
+        let eps = if chain.is_guided(guidance.stop_percent) {
+            let (eps, gradient) = self.decoder.forward(chain.x.clone(), &timesteps, z.clone());
+            guided_noise(&self.schedule, t, eps, gradient, guidance.strength)
+        } else {
+            self.decoder.denoiser.forward(chain.x.clone(), &timesteps)
+        };
+        Some(chain.advance(&self.schedule, eps))
+    }
+
+    /// The whole chain from a stochastic latent to an image in about [-1, 1].
+    pub fn decode(&self, x_t: Tensor<4>, z: &Tensor<2>, steps: usize, guidance: Guidance) -> Tensor<4> {
+        let mut chain = Chain::new(&self.schedule, steps, Direction::Decode, x_t);
+        while self.step(&mut chain, z, guidance).is_some() {}
+        chain.x
+    }
+
+    /// DDIM inversion: the stochastic latent that decodes to `x_0` (`[batch, 3, size, size]` in [-1, 1]).
+    pub fn infer_stochastic_latent(&self, x_0: Tensor<4>, z: &Tensor<2>, steps: usize) -> Tensor<4> {
+        let mut chain = Chain::new(&self.schedule, steps, Direction::Encode, x_0);
+        while self.step(&mut chain, z, Guidance::default()).is_some() {}
+        chain.x
+    }
+
+    /// Trajectory interpolation: one `x_T`, and at every step the mean shifts of both latents mixed by `alpha` (0 = `z_a`).
+    pub fn decode_trajectory(&self, x_t: Tensor<4>, z_a: &Tensor<2>, z_b: &Tensor<2>, alpha: f64, steps: usize) -> Tensor<4> {
+        let mut chain = Chain::new(&self.schedule, steps, Direction::Decode, x_t);
+        while let Some(t) = chain.timestep() {
+            let timesteps = vec![t; chain.x.dims()[0]];
+            let (eps, mut gradients) = self.decoder.forward_many(chain.x.clone(), &timesteps, &[z_a.clone(), z_b.clone()]);
+            let (b, a) = (gradients.remove(1), gradients.remove(0));
+            let mixed = crate::diffusion::lerp(a, b, alpha);
+            chain.advance(&self.schedule, guided_noise(&self.schedule, t, eps, mixed, 1.0));
+        }
+        chain.x
+    }
+
+    /// Normalised semantic latents from noise `[batch, latent]` through the latent DPM, in [-1, 1] as the published loop leaves them.
+    /// `None` where the bundle has no latent DPM.
+    pub fn sample_latents(&self, z_t: Tensor<2>, steps: usize) -> Option<Tensor<2>> {
+        let network = self.latent_dpm.as_ref()?;
+        let schedule = Schedule::for_latents();
+        let mut chain = Chain::new(&schedule, steps, Direction::Decode, z_t);
+        while let Some(t) = chain.timestep() {
+            let timesteps = vec![t; chain.x.dims()[0]];
+            let eps = network.forward(chain.x.clone(), &timesteps);
+            chain.advance(&schedule, eps);
+        }
+        Some(chain.x)
+    }
+}

@@ -1,0 +1,206 @@
+//! Residual blocks, attention, and the stages that a UNet is a list of.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::module::{avg_pool2d, interpolate};
+use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
+
+use super::layers::{Conv, GroupNorm, Linear};
+use super::parameters::{Init, ParameterError, Parameters};
+
+/// What a residual block does to the resolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resample {
+    Keep,
+    /// Nearest neighbour, twice the side.
+    Up,
+    /// 2 x 2 average, half the side.
+    Down,
+}
+
+/// ADM residual block with scale-shift conditioning on the timestep and, in the shift half, on the semantic latent as well.
+#[derive(Module, Debug)]
+pub struct ResBlock {
+    in_norm: GroupNorm,
+    in_conv: Conv,
+    time: Linear,
+    latent: Option<Linear>,
+    out_norm: GroupNorm,
+    out_conv: Conv,
+    skip: Option<Conv>,
+    #[module(skip)]
+    resample: Resample,
+}
+
+/// Channel counts and conditioning of a [`ResBlock`].
+#[derive(Debug, Clone, Copy)]
+pub struct ResBlockShape {
+    pub input: usize,
+    pub output: usize,
+    pub embedding: usize,
+    pub resample: Resample,
+    /// Whether the semantic latent modulates this block (shift half only).
+    pub latent: bool,
+}
+
+impl ResBlock {
+    /// [`Parameters::side`] must be the side of the block's input; it is left at the side of its output.
+    pub fn new(p: &mut Parameters, shape: ResBlockShape) -> Result<Self, ParameterError> {
+        let ResBlockShape { input, output, embedding, resample, latent } = shape;
+        match resample {
+            Resample::Keep => {}
+            Resample::Up => p.side *= 2,
+            Resample::Down => p.side /= 2,
+        }
+        Ok(Self {
+            in_norm: GroupNorm::new(p, "in_layers.0", input)?,
+            in_conv: Conv::new(p, "in_layers.2", input, output, 3, 1)?,
+            time: Linear::new(p, "emb_layers.1", embedding, 2 * output)?,
+            latent: if latent { Some(Linear::new(p, "emb_z_layers.1", embedding, 2 * output)?) } else { None },
+            out_norm: GroupNorm::new(p, "out_layers.0", output)?,
+            out_conv: Conv::zeroed(p, "out_layers.3", output, output, 3)?,
+            skip: if input == output { None } else { Some(Conv::new(p, "skip_connection", input, output, 1, 1)?) },
+            resample,
+        })
+    }
+
+    fn resampled(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, _, h, w] = x.dims();
+        match self.resample {
+            Resample::Keep => x,
+            Resample::Up => interpolate(x, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([2 * h, 2 * w])),
+            Resample::Down => avg_pool2d(x, AvgPoolOptions::new([2, 2]).with_stride([2, 2])),
+        }
+    }
+
+    /// `x`: `[batch, in, height, width]`.
+    pub fn forward(&self, x: Tensor<4>, conditions: &Conditions) -> Tensor<4> {
+        let h = self.resampled(silu(self.in_norm.forward(x.clone())));
+        let h = self.in_conv.forward(h);
+        let mut map = self.out_norm.affine(&h);
+        let [scale, shift] = halves(self.time.forward(conditions.time.clone()));
+        map = map.then(scale, shift);
+        if let (Some(layer), Some(z)) = (&self.latent, &conditions.latent) {
+            let [scale, shift] = halves(layer.forward(z.clone()));
+            map = map.then(scale, shift);
+        }
+        let h = self.out_conv.forward(silu(map.apply(h)));
+        let x = self.resampled(x);
+        match &self.skip {
+            Some(conv) => conv.forward(x) + h,
+            None => x + h,
+        }
+    }
+}
+
+fn halves(x: Tensor<2>) -> [Tensor<2>; 2] {
+    let [n, c] = x.dims();
+    [x.clone().slice([0..n, 0..c / 2]), x.slice([0..n, c / 2..c])]
+}
+
+/// What modulates the residual blocks: the embeddings of the timestep and of the semantic latent, both already through SiLU,
+/// `[batch, 4 * base]`.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    pub time: Tensor<2>,
+    pub latent: Option<Tensor<2>>,
+}
+
+/// Self-attention over the positions of a feature map, with a residual connection.
+#[derive(Module, Debug)]
+pub struct Attention {
+    norm: GroupNorm,
+    qkv: PointwiseConv,
+    proj_out: PointwiseConv,
+    heads: usize,
+    new_order: bool,
+}
+
+impl Attention {
+    pub fn new(p: &mut Parameters, channels: usize, heads: usize, new_order: bool) -> Result<Self, ParameterError> {
+        let positions = p.side * p.side;
+        p.add_multiply_adds(2 * positions * positions * channels);
+        Ok(Self {
+            norm: GroupNorm::new(p, "norm", channels)?,
+            qkv: PointwiseConv::new(p, "qkv", channels, 3 * channels, Init::FanIn(channels))?,
+            proj_out: PointwiseConv::new(p, "proj_out", channels, channels, Init::Zeros)?,
+            heads,
+            new_order,
+        })
+    }
+
+    /// `[batch, channel, height, width]`, same out.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [n, c, h, w] = x.dims();
+        let (length, width) = (h * w, c / self.heads);
+        let qkv = self.qkv.forward(self.norm.forward(x.clone()).reshape([n, c, length]));
+        // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
+        let split = |i: usize| -> Tensor<4> {
+            if self.new_order {
+                qkv.clone().reshape([n, 3, self.heads, width * length]).slice([0..n, i..i + 1]).reshape([n, self.heads, width, length])
+            } else {
+                qkv.clone()
+                    .reshape([n, self.heads, 3, width * length])
+                    .slice([0..n, 0..self.heads, i..i + 1])
+                    .reshape([n, self.heads, width, length])
+            }
+        };
+        let scale = 1.0 / (width as f64).sqrt();
+        let scores = split(0).swap_dims(2, 3).matmul(split(1)) * scale;
+        let mixed = softmax(scores, 3).matmul(split(2).swap_dims(2, 3));
+        let mixed = mixed.swap_dims(2, 3).reshape([n, c, length]);
+        x + self.proj_out.forward(mixed).reshape([n, c, h, w])
+    }
+}
+
+/// A 1 x 1 convolution over positions, stored as the published `Conv1d`: weight `[out, in, 1]`.
+#[derive(Module, Debug)]
+struct PointwiseConv {
+    weight: burn::module::Param<Tensor<3>>,
+    bias: burn::module::Param<Tensor<1>>,
+}
+
+impl PointwiseConv {
+    fn new(p: &mut Parameters, name: &str, input: usize, output: usize, init: Init) -> Result<Self, ParameterError> {
+        p.scope(name, |p| Ok(Self { weight: p.tensor("weight", [output, input, 1], init)?, bias: p.tensor("bias", [output], init)? }))
+    }
+
+    /// `[batch, in, length]` to `[batch, out, length]`.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [output, input, _] = self.weight.dims();
+        let weight = self.weight.val().reshape([1, output, input]);
+        weight.matmul(x) + self.bias.val().reshape([1, output, 1])
+    }
+}
+
+/// One entry of the published block lists: `0`, `1`, `2` below a block's number.
+#[derive(Module, Debug)]
+pub enum Layer {
+    Conv(Conv),
+    ResBlock(ResBlock),
+    Attention(Attention),
+}
+
+/// A block of the UNet: layers applied one after the other.
+#[derive(Module, Debug)]
+pub struct Stage {
+    layers: Vec<Layer>,
+}
+
+impl Stage {
+    pub fn new(layers: Vec<Layer>) -> Self {
+        Self { layers }
+    }
+
+    pub fn forward(&self, mut x: Tensor<4>, conditions: &Conditions) -> Tensor<4> {
+        for layer in &self.layers {
+            x = match layer {
+                Layer::Conv(conv) => conv.forward(x),
+                Layer::ResBlock(block) => block.forward(x, conditions),
+                Layer::Attention(attention) => attention.forward(x),
+            };
+        }
+        x
+    }
+}

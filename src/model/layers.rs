@@ -1,0 +1,161 @@
+//! The layers that every network here is made of, with their parameters in the published layout.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor};
+
+use super::parameters::{Init, ParameterError, Parameters};
+
+/// Groups of every group norm in the published networks.
+pub const GROUPS: usize = 32;
+
+/// 2-D convolution with padding `kernel / 2`.
+#[derive(Module, Debug)]
+pub struct Conv {
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+    stride: usize,
+    padding: usize,
+}
+
+impl Conv {
+    /// `kernel` 1 or 3, `stride` 1 or 2. [`Parameters::side`] is the side of the *output*.
+    pub fn new(p: &mut Parameters, name: &str, input: usize, output: usize, kernel: usize, stride: usize) -> Result<Self, ParameterError> {
+        Self::with_init(p, name, input, output, kernel, stride, Init::FanIn(input * kernel * kernel))
+    }
+
+    /// A convolution that starts at zero, so that a residual branch starts as the identity.
+    pub fn zeroed(p: &mut Parameters, name: &str, input: usize, output: usize, kernel: usize) -> Result<Self, ParameterError> {
+        Self::with_init(p, name, input, output, kernel, 1, Init::Zeros)
+    }
+
+    fn with_init(
+        p: &mut Parameters,
+        name: &str,
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        init: Init,
+    ) -> Result<Self, ParameterError> {
+        p.scope(name, |p| {
+            Ok(Self {
+                weight: p.tensor("weight", [output, input, kernel, kernel], init)?,
+                bias: p.tensor("bias", [output], init)?,
+                stride,
+                padding: kernel / 2,
+            })
+        })
+    }
+
+    /// `[batch, in, height, width]` to `[batch, out, height / stride, width / stride]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1);
+        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+    }
+}
+
+/// Fully connected layer; its weight is `[out, in]`, as in the published files.
+#[derive(Module, Debug)]
+pub struct Linear {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    pub fn new(p: &mut Parameters, name: &str, input: usize, output: usize) -> Result<Self, ParameterError> {
+        let side = std::mem::take(&mut p.side);
+        let layer = p.scope(name, |p| {
+            Ok(Self {
+                weight: p.tensor("weight", [output, input], Init::FanIn(input))?,
+                bias: p.tensor("bias", [output], Init::FanIn(input))?,
+            })
+        });
+        p.side = side;
+        layer
+    }
+
+    /// `[batch, in]` to `[batch, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+}
+
+/// A per-channel `x * scale + shift`, both `[batch, channel]`.
+///
+/// Group norm ends in one, the time embedding multiplies another on top and the semantic latent a third (paper, equation 12), so
+/// they are combined on vectors first and the feature map is touched once.
+#[derive(Debug, Clone)]
+pub struct Affine {
+    pub scale: Tensor<2>,
+    pub shift: Tensor<2>,
+}
+
+impl Affine {
+    /// This map followed by `x * (1 + scale) + shift`.
+    pub fn then(self, scale: Tensor<2>, shift: Tensor<2>) -> Self {
+        let scale = scale + 1.0;
+        Self { scale: self.scale * scale.clone(), shift: self.shift * scale + shift }
+    }
+
+    /// `[batch, channel, height, width]`, same out.
+    pub fn apply(self, x: Tensor<4>) -> Tensor<4> {
+        let [n, c] = self.scale.dims();
+        x * self.scale.reshape([n, c, 1, 1]) + self.shift.reshape([n, c, 1, 1])
+    }
+}
+
+/// Group normalisation over 32 groups, epsilon 1e-5.
+#[derive(Module, Debug)]
+pub struct GroupNorm {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+    channels: usize,
+}
+
+impl GroupNorm {
+    pub fn new(p: &mut Parameters, name: &str, channels: usize) -> Result<Self, ParameterError> {
+        p.scope(name, |p| {
+            Ok(Self { weight: p.tensor("weight", [channels], Init::Ones)?, bias: p.tensor("bias", [channels], Init::Zeros)?, channels })
+        })
+    }
+
+    /// The normalisation of this `[batch, channel, height, width]` as a per-channel map, not yet applied.
+    pub fn affine(&self, x: &Tensor<4>) -> Affine {
+        let [n, c, h, w] = x.dims();
+        let per_group = c / GROUPS;
+        let grouped = x.clone().reshape([n, GROUPS, per_group * h * w]);
+        let mean = grouped.clone().mean_dim(2);
+        let centred = grouped - mean.clone();
+        let variance = (centred.clone() * centred).mean_dim(2);
+        let inverse = (variance + 1e-5).sqrt().recip();
+        let weight = self.weight.val().reshape([1, GROUPS, per_group]);
+        let scale = inverse * weight;
+        let shift = self.bias.val().reshape([1, GROUPS, per_group]) - mean * scale.clone();
+        Affine { scale: scale.reshape([n, c]), shift: shift.reshape([n, c]) }
+    }
+
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.affine(&x).apply(x)
+    }
+
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+}
+
+/// The sinusoidal embedding of timesteps: `cos` half first, then `sin`; `[batch]` to `[batch, width]`.
+pub fn timestep_embedding(timesteps: &[usize], width: usize, device: &Device) -> Tensor<2> {
+    let half = width / 2;
+    let mut values = vec![0.0f32; timesteps.len() * width];
+    for (row, t) in values.chunks_mut(width).zip(timesteps) {
+        for i in 0..half {
+            let frequency = (-(10_000f64.ln()) * i as f64 / half as f64).exp();
+            let angle = *t as f64 * frequency;
+            row[i] = angle.cos() as f32;
+            row[half + i] = angle.sin() as f32;
+        }
+    }
+    Tensor::from_data(burn::tensor::TensorData::new(values, [timesteps.len(), width]), device)
+}

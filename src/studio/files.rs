@@ -1,0 +1,301 @@
+//! Opening and saving: the system's dialogs, the path field that stands in for them, drops and pastes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use egui::{Button, Key, TextEdit, Ui};
+
+use super::command::Command;
+use super::tokens::space;
+
+/// A dialog that answers faster than a hand can was never shown: there is no portal, and no helper program, to show it.
+const FASTEST_HAND: Duration = Duration::from_millis(400);
+
+/// The endings that the open dialog lists.
+const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"];
+
+/// What a path is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Open,
+    Save,
+}
+
+/// A path that the person settled on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    pub purpose: Purpose,
+    pub path: PathBuf,
+    /// The person agreed to replace the file, here or in the system's dialog.
+    pub overwrite: bool,
+}
+
+/// What came of a dialog or the path field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Chosen(Chosen),
+    /// The system has no file dialog; the path field is open in its place.
+    NoDialog(Purpose),
+}
+
+struct Answer {
+    purpose: Purpose,
+    path: Option<PathBuf>,
+    took: Duration,
+}
+
+struct PathField {
+    purpose: Purpose,
+    text: String,
+    /// The file exists; the question whether to replace it is open.
+    asks_to_replace: bool,
+    wants_focus: bool,
+}
+
+/// Dialogs in progress and the path field.
+pub struct Files {
+    answers: Receiver<Answer>,
+    answer: Sender<Answer>,
+    dialog_open: bool,
+    field: Option<PathField>,
+    /// Where the last photo was opened or written.
+    pub last_folder: Option<PathBuf>,
+    /// Off: always use the path field.
+    pub system_dialogs: bool,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        let (answer, answers) = unbounded();
+        Self { answers, answer, dialog_open: false, field: None, last_folder: None, system_dialogs: true }
+    }
+}
+
+impl Files {
+    /// Asks for a photo to open.
+    pub fn ask_open(&mut self, ctx: &egui::Context) {
+        self.ask(ctx, Purpose::Open, String::new());
+    }
+
+    /// Asks where to write; `suggestion` is a file name.
+    pub fn ask_save(&mut self, ctx: &egui::Context, suggestion: &str) {
+        self.ask(ctx, Purpose::Save, suggestion.to_owned());
+    }
+
+    fn ask(&mut self, ctx: &egui::Context, purpose: Purpose, suggestion: String) {
+        if !self.system_dialogs {
+            return self.type_path(purpose, &suggestion);
+        }
+        if self.dialog_open {
+            return;
+        }
+        let (answer, ctx, folder) = (self.answer.clone(), ctx.clone(), self.last_folder.clone());
+        let started = std::thread::Builder::new().name("file dialog".into()).spawn(move || {
+            let began = Instant::now();
+            let mut dialog = rfd::FileDialog::new();
+            if let Some(folder) = folder {
+                dialog = dialog.set_directory(folder);
+            }
+            let path = match purpose {
+                Purpose::Open => dialog.set_title("Open a photo").add_filter("Photos", &ENDINGS).pick_file(),
+                Purpose::Save => dialog
+                    .set_title("Save edited photo as")
+                    .add_filter("PNG", &["png"])
+                    .add_filter("JPEG", &["jpg", "jpeg"])
+                    .set_file_name(suggestion)
+                    .save_file(),
+            };
+            // The window may be gone by now.
+            let _ = answer.send(Answer { purpose, path, took: began.elapsed() });
+            ctx.request_repaint();
+        });
+        self.dialog_open = started.is_ok();
+        if !self.dialog_open {
+            self.type_path(purpose, "");
+        }
+    }
+
+    /// Opens the path field. `suggestion` is a file name or empty.
+    pub fn type_path(&mut self, purpose: Purpose, suggestion: &str) {
+        let folder = self.last_folder.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default();
+        let text = folder.join(suggestion).display().to_string();
+        self.field = Some(PathField { purpose, text, asks_to_replace: false, wants_focus: true });
+    }
+
+    /// The text in the path field, to set it from outside.
+    pub fn path_text_mut(&mut self) -> Option<&mut String> {
+        self.field.as_mut().map(|field| &mut field.text)
+    }
+
+    /// Takes what a dialog answered since the last frame. `suggestion` is for the path field, should there be no dialog.
+    pub fn poll(&mut self, suggestion: &str) -> Option<Outcome> {
+        let Answer { purpose, path, took } = self.answers.try_recv().ok()?;
+        self.dialog_open = false;
+        match path {
+            Some(path) => {
+                self.remember(&path);
+                let full = if purpose == Purpose::Save { with_ending(path.clone()) } else { path.clone() };
+                // The dialog asked about the name that was typed, not about one that it gets here.
+                let overwrite = full == path;
+                Some(Outcome::Chosen(Chosen { purpose, path: full, overwrite }))
+            }
+            None if took < FASTEST_HAND => {
+                self.system_dialogs = false;
+                self.type_path(purpose, if purpose == Purpose::Save { suggestion } else { "" });
+                Some(Outcome::NoDialog(purpose))
+            }
+            None => None,
+        }
+    }
+
+    pub fn remember(&mut self, path: &Path) {
+        if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
+            self.last_folder = Some(folder.to_owned());
+        }
+    }
+
+    /// Draws the path field, if it is open.
+    pub fn show(&mut self, ctx: &egui::Context) -> Option<Chosen> {
+        let field = self.field.as_mut()?;
+        let mut chosen = None;
+        let mut close = false;
+        let frame = egui::Frame::window(&ctx.global_style()).shadow(egui::Shadow::NONE);
+        let modal = egui::Modal::new(egui::Id::unique("path field")).frame(frame).show(ctx, |ui| {
+            ui.set_width(480.0);
+            if field.asks_to_replace {
+                (chosen, close) = confirm_replace(ui, field);
+            } else {
+                (chosen, close) = ask_for_path(ui, field);
+            }
+        });
+        if let Some(chosen) = &chosen {
+            self.remember(&chosen.path);
+        }
+        if close || chosen.is_some() || modal.should_close() {
+            self.field = None;
+        }
+        chosen
+    }
+}
+
+fn ask_for_path(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
+    let (title, action) = match field.purpose {
+        Purpose::Open => ("Open a photo", "Open"),
+        Purpose::Save => (Command::SaveAs.label().trim_end_matches('…'), "Save"),
+    };
+    ui.heading(title);
+    ui.add_space(space::S);
+    let label = ui.label("Path");
+    let edit = ui.add(TextEdit::singleline(&mut field.text).desired_width(f32::INFINITY).hint_text("/home/me/photo.jpg"));
+    let edit = edit.labelled_by(label.id);
+    if std::mem::take(&mut field.wants_focus) {
+        edit.request_focus();
+    }
+    let entered = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+    ui.add_space(space::M);
+    let path = (!field.text.trim().is_empty()).then(|| path_from_text(&field.text));
+    let (go, cancel) = buttons(ui, action, path.is_some());
+    let Some(path) = path.filter(|_| go || entered) else { return (None, cancel) };
+    let path = if field.purpose == Purpose::Save { with_ending(path) } else { path };
+    if field.purpose == Purpose::Save && path.exists() {
+        field.text = path.display().to_string();
+        field.asks_to_replace = true;
+        return (None, false);
+    }
+    (Some(Chosen { purpose: field.purpose, path, overwrite: false }), false)
+}
+
+fn confirm_replace(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
+    let path = path_from_text(&field.text);
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    ui.heading(format!("Replace {name}?"));
+    ui.add_space(space::S);
+    ui.label("There is a file of that name already. Replacing it cannot be undone.");
+    ui.add_space(space::M);
+    let (replace, cancel) = buttons(ui, "Replace", true);
+    if cancel {
+        // Back to the field, so that another name can be typed.
+        field.asks_to_replace = false;
+        field.wants_focus = true;
+    }
+    (replace.then_some(Chosen { purpose: field.purpose, path, overwrite: true }), false)
+}
+
+/// The action and Cancel, at the right: whether each was clicked.
+fn buttons(ui: &mut Ui, action: &str, enabled: bool) -> (bool, bool) {
+    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+        let palette = super::tokens::Palette::of(ui.visuals());
+        let text = egui::RichText::new(action).color(palette.on_accent);
+        let go = ui.add_enabled(enabled, Button::new(text).fill(palette.accent)).clicked();
+        let cancel = ui.button("Cancel").clicked();
+        (go, cancel)
+    })
+    .inner
+}
+
+/// A file name for the edited version of a photo.
+pub fn suggested_name(photo: &str) -> String {
+    // A name from the clipboard or another system may hold anything.
+    let name: String = photo.chars().map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '-' } else { c }).collect();
+    let name = name.trim().trim_matches('.');
+    format!("{}-edited.png", if name.is_empty() { "photo" } else { name })
+}
+
+/// A name without an ending becomes a PNG.
+fn with_ending(path: PathBuf) -> PathBuf {
+    if path.extension().is_some() { path } else { path.with_extension("png") }
+}
+
+/// A path as people paste or type it: quoted, from the home folder, or as a `file://` address.
+pub fn path_from_text(text: &str) -> PathBuf {
+    let text = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    let text = ['"', '\''].iter().find_map(|q| text.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(text);
+    if let Some(address) = text.strip_prefix("file://") {
+        return PathBuf::from(percent_decoded(address));
+    }
+    match (text.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(text),
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = match (first, tail) {
+            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok()),
+            _ => None,
+        };
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggested_names_are_file_names() {
+        assert_eq!(suggested_name("anna"), "anna-edited.png");
+        assert_eq!(suggested_name("a/b:c"), "a-b-c-edited.png");
+        assert_eq!(suggested_name(" . "), "photo-edited.png");
+    }
+
+    #[test]
+    fn paths_are_taken_as_people_give_them() {
+        assert_eq!(path_from_text(" \"/tmp/a b.png\"\n"), PathBuf::from("/tmp/a b.png"));
+        assert_eq!(path_from_text("file:///tmp/a%20b.png"), PathBuf::from("/tmp/a b.png"));
+        assert_eq!(path_from_text("file:///tmp/100%"), PathBuf::from("/tmp/100%"));
+        assert_eq!(path_from_text(""), PathBuf::new());
+    }
+
+    #[test]
+    fn a_name_without_an_ending_becomes_a_png() {
+        assert_eq!(with_ending("/tmp/a".into()), PathBuf::from("/tmp/a.png"));
+        assert_eq!(with_ending("/tmp/a.jpg".into()), PathBuf::from("/tmp/a.jpg"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Undo and redo of whole recipes: one step a drag, however many values it went through.
+
+use crate::editing::Recipe;
+
+/// Steps that are remembered.
+const DEPTH: usize = 200;
+/// Seconds within which small changes of one slider (arrow keys, clicks on its rail) count as one.
+const MERGE_SECONDS: f64 = 0.8;
+
+/// How a change came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A finished drag, a typed value, a reset: always a step of its own.
+    Whole,
+    /// One of possibly many small steps of this slider.
+    Nudge(String),
+}
+
+/// The recipes before and after the present one.
+#[derive(Debug, Default)]
+pub struct History {
+    past: Vec<Recipe>,
+    future: Vec<Recipe>,
+    nudge: Option<(String, f64)>,
+}
+
+impl History {
+    /// Remembers a change from `before` to `after` at `now` (seconds, any origin).
+    pub fn commit(&mut self, before: &Recipe, after: &Recipe, change: Change, now: f64) {
+        let merges = match (&self.nudge, &change) {
+            (Some((last, time)), Change::Nudge(slider)) => last == slider && now - time < MERGE_SECONDS,
+            _ => false,
+        };
+        self.nudge = match change {
+            Change::Nudge(slider) => Some((slider, now)),
+            Change::Whole => None,
+        };
+        if merges {
+            // A merged step that led back to where it began is none.
+            if self.past.last() == Some(after) {
+                self.past.pop();
+                self.nudge = None;
+            }
+        } else if before != after {
+            self.past.push(before.clone());
+            if self.past.len() > DEPTH {
+                self.past.remove(0);
+            }
+        }
+        if before != after {
+            self.future.clear();
+        }
+    }
+
+    pub fn undo(&mut self, present: &Recipe) -> Option<Recipe> {
+        self.nudge = None;
+        let back = self.past.pop()?;
+        self.future.push(present.clone());
+        Some(back)
+    }
+
+    pub fn redo(&mut self, present: &Recipe) -> Option<Recipe> {
+        self.nudge = None;
+        let again = self.future.pop()?;
+        self.past.push(present.clone());
+        Some(again)
+    }
+
+    pub fn can_undo(&self) -> bool {
+        !self.past.is_empty()
+    }
+
+    pub fn can_redo(&self) -> bool {
+        !self.future.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn smile(percent: f32) -> Recipe {
+        let mut recipe = Recipe::default();
+        recipe.set_slider("Smiling", percent);
+        recipe
+    }
+
+    fn nudge() -> Change {
+        Change::Nudge("Smiling".into())
+    }
+
+    #[test]
+    fn undo_and_redo_walk_the_same_way() {
+        let mut history = History::default();
+        history.commit(&smile(0.0), &smile(40.0), Change::Whole, 0.0);
+        history.commit(&smile(40.0), &smile(70.0), Change::Whole, 0.1);
+        let back = history.undo(&smile(70.0)).unwrap();
+        assert_eq!(back, smile(40.0));
+        assert_eq!(history.undo(&back), Some(smile(0.0)));
+        assert!(!history.can_undo());
+        assert_eq!(history.redo(&smile(0.0)), Some(smile(40.0)));
+        history.commit(&smile(40.0), &smile(10.0), Change::Whole, 0.2);
+        assert!(!history.can_redo(), "a new change forgets the undone ones");
+    }
+
+    #[test]
+    fn arrow_keys_in_a_row_are_one_step() {
+        let mut history = History::default();
+        for i in 0..10 {
+            history.commit(&smile(i as f32), &smile(i as f32 + 1.0), nudge(), f64::from(i) * 0.1);
+        }
+        assert_eq!(history.undo(&smile(10.0)), Some(smile(0.0)));
+        assert!(!history.can_undo());
+    }
+
+    #[test]
+    fn a_double_click_that_ends_where_it_began_leaves_no_step() {
+        let mut history = History::default();
+        history.commit(&smile(0.0), &smile(35.0), nudge(), 0.0);
+        history.commit(&smile(35.0), &smile(0.0), nudge(), 0.2);
+        assert!(!history.can_undo());
+    }
+}

@@ -1,0 +1,317 @@
+//! The picture: before and after, the divider, zoom.
+
+use std::sync::Arc;
+
+use egui::{
+    Align2, Color32, ColorImage, CornerRadius, CursorIcon, EventFilter, FontId, Key, Modifiers, Pos2, Rect, Role, Sense, Stroke, TextStyle,
+    TextureHandle, TextureOptions, Ui, Vec2, WidgetInfo, pos2, vec2,
+};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::tokens::{Palette, on_picture, radius, space};
+use crate::engine::Quality;
+
+/// How before and after are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compare {
+    #[default]
+    Edited,
+    Split,
+    SideBySide,
+}
+
+/// Which picture is on the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shown {
+    pub generation: u64,
+    pub quality: Quality,
+}
+
+/// The open photo, before and after.
+pub struct Picture {
+    before: Option<TextureHandle>,
+    after: Option<TextureHandle>,
+    /// The pixels of `after`, for the clipboard.
+    pixels: Option<Arc<RgbImage>>,
+    shown: Option<Shown>,
+    /// Pictures of an older generation belong to another photo.
+    oldest: u64,
+    pub compare: Compare,
+    /// The divider's place, as a share of the picture's width.
+    pub divider: f32,
+    /// 1 = the whole picture.
+    zoom: f32,
+    /// How far the picture's middle is from the area's, in points.
+    pan: Vec2,
+}
+
+const MAX_ZOOM: f32 = 8.0;
+const ZOOM_STEP: f32 = 1.25;
+/// Where the divider starts.
+const MIDDLE: f32 = 0.5;
+/// Share of the width that an arrow key moves the divider by.
+const DIVIDER_STEP: f32 = 0.02;
+const WHOLE: Rect = Rect { min: Pos2::ZERO, max: pos2(1.0, 1.0) };
+
+impl Default for Picture {
+    fn default() -> Self {
+        Self {
+            before: None,
+            after: None,
+            pixels: None,
+            shown: None,
+            oldest: 0,
+            compare: Compare::default(),
+            divider: MIDDLE,
+            zoom: 1.0,
+            pan: Vec2::ZERO,
+        }
+    }
+}
+
+impl Picture {
+    /// Shows a newly opened photo. Pictures of a generation before `oldest` are not for it.
+    pub fn open(&mut self, ctx: &egui::Context, original: &RgbImage, oldest: u64) {
+        self.before = Some(texture(ctx, "before", original));
+        self.after = None;
+        self.pixels = None;
+        self.shown = None;
+        self.oldest = oldest;
+        self.fit();
+    }
+
+    /// Takes a decoded picture unless a newer or better one is shown already.
+    pub fn offer(&mut self, ctx: &egui::Context, offered: Shown, image: Arc<RgbImage>) -> bool {
+        if offered.generation < self.oldest || self.shown.is_some_and(|shown| offered < shown) {
+            return false;
+        }
+        match &mut self.after {
+            Some(after) if after.size() == [image.width() as usize, image.height() as usize] => {
+                after.set(pixels(&image), TextureOptions::LINEAR)
+            }
+            after => *after = Some(texture(ctx, "after", &image)),
+        }
+        self.pixels = Some(image);
+        self.shown = Some(offered);
+        true
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// What is on the screen; `None` while it is still the original.
+    pub fn shown(&self) -> Option<Shown> {
+        self.shown
+    }
+
+    /// The edited picture's pixels.
+    pub fn to_copy(&self) -> Option<ColorImage> {
+        self.pixels.as_deref().map(pixels)
+    }
+
+    pub fn zoom_in(&mut self) {
+        self.zoom_about(ZOOM_STEP, Vec2::ZERO);
+    }
+
+    pub fn zoom_out(&mut self) {
+        self.zoom_about(1.0 / ZOOM_STEP, Vec2::ZERO);
+    }
+
+    pub fn fit(&mut self) {
+        self.zoom = 1.0;
+        self.pan = Vec2::ZERO;
+    }
+
+    pub fn is_zoomed(&self) -> bool {
+        self.zoom > 1.0
+    }
+
+    pub fn can_zoom_in(&self) -> bool {
+        self.zoom < MAX_ZOOM
+    }
+
+    /// Zooms so that the point `from_middle` (in points, from the area's middle) stays where it is.
+    fn zoom_about(&mut self, factor: f32, from_middle: Vec2) {
+        let zoom = (self.zoom * factor).clamp(1.0, MAX_ZOOM);
+        self.pan = from_middle - (from_middle - self.pan) * (zoom / self.zoom);
+        self.zoom = zoom;
+    }
+
+    /// Draws the picture into what is left of `ui`. `hold_original`: a key asks for the original.
+    pub fn show(&mut self, ui: &mut Ui, name: &str, hold_original: bool) {
+        let area = ui.available_rect_before_wrap();
+        let Some(before) = self.before.clone() else { return };
+        // Until the first decode arrives the original stands in for it.
+        let after = self.after.clone().unwrap_or_else(|| before.clone());
+        let cells = match self.compare {
+            Compare::SideBySide => {
+                let gap = space::M / 2.0;
+                let (left, right) = area.split_left_right_at_fraction(0.5);
+                vec![left.with_max_x(left.right() - gap), right.with_min_x(right.left() + gap)]
+            }
+            Compare::Edited | Compare::Split => vec![area],
+        };
+        let fitted = fit(before.size_vec2(), cells[0].size());
+        // Points on the picture that a response covers: both cells of a pair behave as one.
+        let response = ui.interact(area, ui.scope_id().with("picture"), Sense::CLICK | Sense::DRAG);
+        response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
+        self.navigate(ui, &response, &cells, fitted);
+        let held = hold_original || (response.is_pointer_button_down_on() && !self.is_zoomed() && ui.input(|i| i.pointer.primary_down()));
+
+        let place = |cell: &Rect| Rect::from_center_size(cell.center() + self.pan, fitted * self.zoom);
+        match self.compare {
+            Compare::SideBySide => {
+                paint(ui, &cells[0], place(&cells[0]), &before, "Original");
+                let (texture, chip) = if held { (&before, "Original") } else { (&after, "Edited") };
+                paint(ui, &cells[1], place(&cells[1]), texture, chip);
+            }
+            Compare::Edited | Compare::Split if held => paint(ui, &area, place(&area), &before, "Original"),
+            Compare::Edited => paint(ui, &area, place(&area), &after, ""),
+            Compare::Split => {
+                let rect = place(&area);
+                let seen = rect.intersect(area);
+                let x = self.show_divider(ui, rect, seen);
+                paint(ui, &area.with_min_x(x), rect, &after, "");
+                paint(ui, &area.with_max_x(x), rect, &before, "");
+                chip(ui, &seen.with_max_x(x), Align2::LEFT_TOP, "Original");
+                chip(ui, &seen.with_min_x(x), Align2::RIGHT_TOP, "Edited");
+                paint_divider(ui, x, seen);
+            }
+        }
+    }
+
+    /// Zoom with Ctrl and the wheel or a pinch; move a zoomed picture with the wheel or by dragging.
+    fn navigate(&mut self, ui: &Ui, response: &egui::Response, cells: &[Rect], fitted: Vec2) {
+        if response.hovered() {
+            let (zoom, scroll, pointer) = ui.input(|input| (input.zoom_delta(), input.smooth_scroll_delta(), input.pointer.hover_pos()));
+            if zoom != 1.0 {
+                let cell = pointer.and_then(|p| cells.iter().find(|cell| cell.contains(p))).unwrap_or(&cells[0]);
+                let from_middle = pointer.map_or(Vec2::ZERO, |p| p - cell.center());
+                self.zoom_about(zoom, from_middle);
+            } else {
+                self.pan += scroll;
+            }
+        }
+        self.pan += response.drag_delta();
+        // Never further than until an edge of the picture reaches the area's.
+        let most = ((fitted * self.zoom - cells[0].size()) * 0.5).max(Vec2::ZERO);
+        self.pan = self.pan.clamp(-most, most);
+        if self.is_zoomed() && response.hovered() {
+            ui.ctx().set_cursor_icon(if response.dragged() { CursorIcon::Grabbing } else { CursorIcon::Grab });
+        }
+    }
+
+    /// Lets the divider be moved; returns its place on the screen.
+    fn show_divider(&mut self, ui: &Ui, rect: Rect, seen: Rect) -> f32 {
+        let x = |divider: f32| (rect.left() + divider * rect.width()).clamp(seen.left(), seen.right());
+        let handle = Rect::from_center_size(pos2(x(self.divider), seen.center().y), vec2(24.0, seen.height()));
+        let response =
+            ui.interact(handle, ui.scope_id().with("divider"), Sense::drag()).on_hover_and_drag_cursor(CursorIcon::ResizeHorizontal);
+        if let Some(pointer) = response.interact_pointer_pos() {
+            self.divider = (pointer.x - rect.left()) / rect.width();
+        }
+        if response.has_focus() {
+            let arrows = EventFilter { horizontal_arrows: true, ..Default::default() };
+            ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, arrows));
+            let steps = ui.input_mut(|input| {
+                let right = input.count_and_consume_key(Modifiers::NONE, Key::ArrowRight) as f32;
+                right - input.count_and_consume_key(Modifiers::NONE, Key::ArrowLeft) as f32
+            });
+            self.divider += steps * DIVIDER_STEP;
+        }
+        self.divider = self.divider.clamp(0.0, 1.0);
+        let percent = f64::from(self.divider * 100.0).round();
+        response.widget_info(|| WidgetInfo::slider(true, percent, "Divider"));
+        x(self.divider)
+    }
+}
+
+fn pixels(image: &RgbImage) -> ColorImage {
+    ColorImage::from_rgb([image.width() as usize, image.height() as usize], image.as_raw())
+}
+
+fn texture(ctx: &egui::Context, name: &str, image: &RgbImage) -> TextureHandle {
+    ctx.load_texture(name, pixels(image), TextureOptions::LINEAR)
+}
+
+/// The largest size of the picture's shape within `room`.
+fn fit(picture: Vec2, room: Vec2) -> Vec2 {
+    picture * (room / picture).min_elem().max(0.0)
+}
+
+/// Draws that part of a picture at `rect` which lies in `cell`.
+fn paint(ui: &Ui, cell: &Rect, rect: Rect, texture: &TextureHandle, label: &str) {
+    let painter = ui.painter().with_clip_rect(cell.intersect(ui.clip_rect()));
+    painter.image(texture.id(), rect, WHOLE, Color32::WHITE);
+    if !label.is_empty() {
+        chip(ui, &rect.intersect(*cell), Align2::LEFT_TOP, label);
+    }
+}
+
+/// A small caption on the picture; left out where it does not fit.
+fn chip(ui: &Ui, room: &Rect, corner: Align2, label: &str) {
+    let font: FontId = TextStyle::Small.resolve(ui.style());
+    let galley = ui.painter().layout_no_wrap(label.to_owned(), font, on_picture::CHIP_TEXT);
+    let padding = vec2(space::S, space::XS);
+    let size = galley.size() + 2.0 * padding;
+    let room = room.shrink(space::S);
+    if room.width() < size.x || room.height() < size.y {
+        return;
+    }
+    let rect = corner.align_size_within_rect(size, room);
+    ui.painter().rect_filled(rect, CornerRadius::same(radius::PICTURE), on_picture::CHIP);
+    ui.painter().galley(rect.min + padding, galley, on_picture::CHIP_TEXT);
+}
+
+fn paint_divider(ui: &Ui, x: f32, seen: Rect) {
+    let painter = ui.painter();
+    let focused = ui.memory(|memory| memory.has_focus(ui.scope_id().with("divider")));
+    let colour = if focused { Palette::of(ui.visuals()).accent } else { on_picture::DIVIDER };
+    painter.vline(x, seen.y_range(), Stroke::new(4.0, on_picture::SHADOW));
+    painter.vline(x, seen.y_range(), Stroke::new(2.0, colour));
+    let centre = pos2(x, seen.center().y);
+    painter.circle(centre, 13.0, on_picture::DIVIDER, Stroke::new(1.5, if focused { colour } else { on_picture::SHADOW }));
+    for side in [-1.0, 1.0] {
+        let tip = centre + vec2(side * 7.0, 0.0);
+        let stroke = Stroke::new(1.5, Color32::from_gray(60));
+        painter.line(vec![tip + vec2(-side * 3.5, -3.5), tip, tip + vec2(-side * 3.5, 3.5)], stroke);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Arc<RgbImage> {
+        Arc::new(RgbImage::new(8, 8))
+    }
+
+    #[test]
+    fn pictures_never_go_back() {
+        let ctx = egui::Context::default();
+        let mut picture = Picture::default();
+        picture.open(&ctx, &image(), 5);
+        let mut offer = |generation, quality| picture.offer(&ctx, Shown { generation, quality }, image());
+        assert!(!offer(4, Quality::Final), "of the photo before");
+        assert!(offer(5, Quality::Preview));
+        assert!(offer(7, Quality::Preview));
+        assert!(!offer(6, Quality::Final), "older than the one on the screen");
+        assert!(offer(7, Quality::Final));
+        assert!(!offer(7, Quality::Preview), "worse than the one on the screen");
+        assert!(offer(7, Quality::Final), "rendered again");
+        assert!(offer(8, Quality::Preview));
+    }
+
+    #[test]
+    fn zooming_keeps_the_point_under_the_pointer() {
+        let mut picture = Picture::default();
+        let point = vec2(40.0, -10.0);
+        picture.zoom_about(2.0, point);
+        // The picture's point at `point` before: (point - 0) / 1; after: (point - pan) / zoom.
+        assert_eq!((point - picture.pan) / picture.zoom, point);
+        picture.zoom_about(0.01, Vec2::ZERO);
+        assert_eq!(picture.zoom, 1.0);
+    }
+}

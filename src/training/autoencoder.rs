@@ -1,0 +1,177 @@
+//! PDAE's own stage: encoder and mean shift on top of a frozen DPM (paper, section 3).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+
+use super::data::fixed_noise;
+use super::forward::{noised, per_image};
+use super::learner::initialise;
+use super::run::{self, Progress, Stage};
+use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
+use crate::checkpoint::Bundle;
+use crate::checkpoint::bundle::{FORMAT, Manifest, Provenance, WEIGHTS, WeightsEntry};
+use crate::checkpoint::tensors::Precision;
+use crate::diffusion::{Chain, Direction, Schedule, guided_noise};
+use crate::model::{Denoiser, Encoder, ModelConfig, Parameters, ShiftDecoder, Weights};
+
+/// Sample pictures: images and DDIM steps.
+const SAMPLES: usize = 8;
+const SAMPLE_STEPS: usize = 25;
+const SAMPLE_SEED: u64 = 0x7d11_c0de;
+
+/// The networks of this stage. The decoder's DPM is frozen; all else is trained.
+#[derive(Module, Debug)]
+pub struct Networks {
+    pub encoder: Encoder,
+    pub decoder: ShiftDecoder,
+}
+
+impl Networks {
+    /// Both networks under the names that they have inside a bundle.
+    pub fn new(p: &mut Parameters, model: &ModelConfig) -> Result<Self, TrainError> {
+        let encoder = p.scope("encoder", |p| Encoder::new(p, model.encoder, model.latent_dim))?;
+        let decoder = p.scope("decoder", |p| ShiftDecoder::new(p, model))?;
+        Ok(Self { encoder, decoder })
+    }
+}
+
+/// `mean(weight_t * (noise - (eps + shift_coef_t * G))^2)` over all elements, `[1]` (paper, equation 14).
+///
+/// `x_0` in [-1, 1] and `noise` are `[batch, 3, size, size]`, `t` one timestep an image.
+pub fn loss(networks: &Networks, schedule: &Schedule, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
+    let z = networks.encoder.forward(x_0.clone());
+    let x_t = noised(schedule, x_0, noise.clone(), t);
+    // No parameter on the way to eps requires gradients, so its half is computed without being recorded.
+    let (eps, gradient) = networks.decoder.forward(x_t, t, z);
+    let coefficient = per_image(&noise, t, |t| schedule.shift_coef[t]);
+    let weight = per_image(&noise, t, |t| schedule.loss_weight[t]);
+    ((noise - (eps + gradient * coefficient)).square() * weight).mean()
+}
+
+/// The stage of [`run::train`].
+#[derive(Debug, Clone)]
+pub struct AutoencoderStage {
+    pub schedule: Schedule,
+    /// What the sample pictures reconstruct: the first images that are not trained on, or else the first ones.
+    originals: Tensor<4>,
+}
+
+impl AutoencoderStage {
+    /// `device` without differentiation.
+    pub fn new(config: &RunConfig, data: &ImageSet, device: &Device) -> Self {
+        let first = if data.validation > 0 { data.training() } else { 0 };
+        let indices: Vec<usize> = (first..data.len().min(first + SAMPLES)).collect();
+        Self { schedule: Schedule::new(&config.model.schedule), originals: data.images(&indices, device) }
+    }
+}
+
+impl Stage for AutoencoderStage {
+    type Network = Networks;
+
+    fn timesteps(&self) -> usize {
+        self.schedule.len()
+    }
+
+    fn loss(&self, network: &Networks, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
+        loss(network, &self.schedule, x_0, noise, t)
+    }
+
+    /// Originals above what `z` alone brings back from random `x_T`.
+    fn picture(&self, averaged: &Networks) -> RgbImage {
+        let x_0 = self.originals.clone();
+        let z = averaged.encoder.forward(x_0.clone());
+        let x_t = fixed_noise(SAMPLE_SEED, x_0.dims(), &x_0.device());
+        let mut chain = Chain::new(&self.schedule, SAMPLE_STEPS, Direction::Decode, x_t);
+        while let Some(t) = chain.timestep() {
+            let timesteps = vec![t; x_0.dims()[0]];
+            let (eps, gradient) = averaged.decoder.forward(chain.x.clone(), &timesteps, z.clone());
+            chain.advance(&self.schedule, guided_noise(&self.schedule, t, eps, gradient, 1.0));
+        }
+        pictures::grid(vec![x_0, chain.x])
+    }
+}
+
+/// Fresh encoder and shift half, ready to learn on `device`, around a trained DPM (weights under `decoder.`).
+///
+/// Without one the DPM is random; that only makes sense when a saved state is restored right afterwards.
+pub fn learner(
+    model: &ModelConfig,
+    dpm: Option<&Weights>,
+    hyperparameters: Hyperparameters,
+    device: &Device,
+) -> Result<Learner<Networks>, TrainError> {
+    let device = device.clone().autodiff();
+    let (networks, names) = initialise(hyperparameters.seed, &device, |p| Networks::new(p, model));
+    let mut networks = networks?.set_require_grad(true);
+    if let Some(weights) = dpm {
+        networks.decoder.denoiser = Parameters::from_weights(weights, &device).scope("decoder", |p| Denoiser::new(p, model))?;
+    }
+    networks.decoder.denoiser = networks.decoder.denoiser.no_grad();
+    Ok(Learner::new(networks, names, hyperparameters))
+}
+
+/// Trains in a run folder, from its last state if it has one; only a fresh run needs `dpm` ([`super::dpm::load`]).
+pub fn train(
+    folder: &RunFolder,
+    config: &RunConfig,
+    dpm: Option<&Weights>,
+    data: &Arc<ImageSet>,
+    limits: &Limits,
+    device: &Device,
+) -> Result<Progress, TrainError> {
+    config.model.check().map_err(TrainError::Config)?;
+    if dpm.is_none() && folder.progress()?.is_none() {
+        return Err(TrainError::NoDpm);
+    }
+    let mut learner = learner(&config.model, dpm, config.hyperparameters, device)?;
+    let stage = AutoencoderStage::new(config, data, device);
+    run::train(&stage, &mut learner, data, folder, config, limits, &device.clone().autodiff())
+}
+
+/// What a bundle is to say of itself.
+#[derive(Debug, Clone)]
+pub struct BundleDetails {
+    pub name: String,
+    pub licence: String,
+    /// The training data, by name.
+    pub data: String,
+    /// The device that was trained on, by name.
+    pub device: String,
+    pub precision: Precision,
+}
+
+/// Writes the averaged networks of a run's last state as a bundle, still without directions. An older one is replaced.
+pub fn write_bundle(folder: &RunFolder, target: &Path, details: &BundleDetails) -> Result<Bundle, TrainError> {
+    let config = folder.config()?.ok_or_else(|| TrainError::NoState { path: folder.path().into() })?;
+    let (progress, weights) = folder.averaged_weights()?;
+    let mut facts = BTreeMap::from([
+        ("data".to_owned(), details.data.clone()),
+        ("device".to_owned(), details.device.clone()),
+        ("steps".to_owned(), progress.step.to_string()),
+        ("samples seen".to_owned(), progress.samples.to_string()),
+        ("minutes".to_owned(), format!("{:.1}", progress.minutes)),
+    ]);
+    if let Some(loss) = progress.loss {
+        facts.insert("loss".to_owned(), format!("{loss:.5}"));
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        name: details.name.clone(),
+        config: config.model,
+        attributes: Vec::new(),
+        provenance: Provenance {
+            source: "trained with PDAE Studio (`pdae-studio train`)".into(),
+            licence: details.licence.clone(),
+            details: facts,
+        },
+        weights: WeightsEntry { file: WEIGHTS.into(), sha256: String::new(), precision: details.precision },
+    };
+    let mut bundle = Bundle { folder: target.into(), manifest, weights };
+    bundle.save(target, true)?;
+    Ok(bundle)
+}

@@ -1,0 +1,358 @@
+//! Images in memory and the batches drawn from them.
+
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use crossbeam_channel::{Receiver, bounded};
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::StandardNormal;
+
+use super::TrainError;
+
+/// How deep below the given folder images are looked for.
+const MAX_DEPTH: usize = 4;
+/// Threads that prepare batches ahead of the device. A GPU eats faster than one thread can draw noise.
+const MAX_LOADERS: usize = 4;
+
+/// Square RGB images, decoded once and kept as bytes, sorted by file name.
+#[derive(Debug)]
+pub struct ImageSet {
+    /// Side in pixels.
+    pub size: usize,
+    /// File names without folder and extension, which is what attribute tables join on.
+    pub names: Vec<String>,
+    /// Images that could not be read and were left out.
+    pub broken: usize,
+    /// The last so many images are never trained on.
+    pub validation: usize,
+    /// `[image, 3, size, size]`.
+    pixels: Vec<u8>,
+}
+
+/// What a loss is computed from, all drawn at random: images, noise, timesteps.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// `[batch, 3, size, size]` in [-1, 1].
+    pub x_0: TensorData,
+    /// The same shape, standard normal.
+    pub noise: TensorData,
+    /// One an image.
+    pub t: Vec<usize>,
+}
+
+/// An undecoded image file.
+struct Blob {
+    name: String,
+    source: Source,
+}
+
+enum Source {
+    File(PathBuf),
+    Bytes(Vec<u8>),
+}
+
+impl ImageSet {
+    /// Reads a folder (and its subfolders) or a tar of images; other files in it are ignored.
+    ///
+    /// Each image is turned upright, cropped to its central square and resized to `size`. The last `validation` are held back.
+    pub fn load(path: &Path, size: usize, validation: usize) -> Result<Self, TrainError> {
+        let mut blobs = Vec::new();
+        if path.is_dir() {
+            list_folder(path, 0, &mut blobs)?;
+        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tar")) {
+            list_tar(path, &mut blobs)?;
+        } else {
+            return Err(TrainError::NotImages { path: path.into() });
+        }
+        blobs.sort_by(|a, b| a.name.cmp(&b.name));
+        let decoded = decode_all(&blobs, size);
+        let broken = decoded.iter().filter(|image| image.is_none()).count();
+        let mut names = Vec::with_capacity(blobs.len());
+        let mut pixels = Vec::with_capacity((blobs.len() - broken) * 3 * size * size);
+        for (blob, image) in blobs.iter().zip(decoded) {
+            let Some(planes) = image else { continue };
+            names.push(stem(&blob.name));
+            pixels.extend_from_slice(&planes);
+        }
+        if broken > 0 {
+            log::warn!("{broken} of {} images in {} could not be read and are left out", blobs.len(), path.display());
+        }
+        if names.is_empty() {
+            return Err(TrainError::Empty { path: path.into(), broken });
+        }
+        if validation >= names.len() {
+            return Err(TrainError::AllHeldBack { validation, images: names.len() });
+        }
+        Ok(Self { size, names, broken, validation, pixels })
+    }
+
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Number of images that may be trained on: the first ones.
+    pub fn training(&self) -> usize {
+        self.len() - self.validation
+    }
+
+    /// Chosen images as `[count, 3, size, size]` in [-1, 1].
+    pub fn images(&self, indices: &[usize], device: &Device) -> Tensor<4> {
+        let mut values = Vec::with_capacity(indices.len() * 3 * self.size * self.size);
+        for &index in indices {
+            self.push_image(&mut values, index, false);
+        }
+        Tensor::from_data(TensorData::new(values, [indices.len(), 3, self.size, self.size]), device)
+    }
+
+    fn push_image(&self, values: &mut Vec<f32>, index: usize, flip: bool) {
+        let stride = 3 * self.size * self.size;
+        let unit = |v: &u8| f32::from(*v) / 127.5 - 1.0;
+        for row in self.pixels[index * stride..(index + 1) * stride].chunks_exact(self.size) {
+            if flip {
+                values.extend(row.iter().rev().map(unit));
+            } else {
+                values.extend(row.iter().map(unit));
+            }
+        }
+    }
+
+    /// The batch of one step: training images with replacement, half of them mirrored; `t` uniform in `0..timesteps`.
+    ///
+    /// It depends on `seed` and `step` alone, so a resumed run sees what an uninterrupted one would have seen.
+    pub fn draw(&self, seed: u64, step: u64, batch: usize, timesteps: usize) -> Batch {
+        let mut rng = StdRng::seed_from_u64(step_seed(seed, step));
+        let shape = [batch, 3, self.size, self.size];
+        let scalars = shape.iter().product();
+        let mut values = Vec::with_capacity(scalars);
+        for _ in 0..batch {
+            let index = rng.random_range(0..self.training());
+            self.push_image(&mut values, index, rng.random_bool(0.5));
+        }
+        let t = (0..batch).map(|_| rng.random_range(0..timesteps)).collect();
+        let noise: Vec<f32> = rng.sample_iter(StandardNormal).take(scalars).collect();
+        Batch { x_0: TensorData::new(values, shape), noise: TensorData::new(noise, shape), t }
+    }
+}
+
+/// Neighbouring seeds and steps must not share a generator (SplitMix64's finaliser).
+fn step_seed(seed: u64, step: u64) -> u64 {
+    let mut z = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Standard normal noise of a shape, the same on every device.
+pub fn fixed_noise(seed: u64, shape: [usize; 4], device: &Device) -> Tensor<4> {
+    let values: Vec<f32> = StdRng::seed_from_u64(seed).sample_iter(StandardNormal).take(shape.iter().product()).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Prepares the batches of consecutive steps on threads of its own, a few steps ahead.
+///
+/// Worker `k` of `n` makes every `n`-th batch, so the order does not depend on who is faster.
+pub struct Loader {
+    queues: Vec<Receiver<Batch>>,
+    next: usize,
+}
+
+impl Loader {
+    pub fn start(data: &Arc<ImageSet>, seed: u64, first_step: u64, batch: usize, timesteps: usize) -> Result<Self, TrainError> {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(MAX_LOADERS);
+        let mut queues = Vec::with_capacity(workers);
+        for worker in 0..workers {
+            let (sender, receiver) = bounded(1);
+            let data = data.clone();
+            std::thread::Builder::new()
+                .name(format!("loader-{worker}"))
+                .spawn(move || {
+                    let steps = (first_step + worker as u64..).step_by(workers);
+                    // Sending fails once the loader has been dropped, which is how the threads end.
+                    for step in steps {
+                        if sender.send(data.draw(seed, step, batch, timesteps)).is_err() {
+                            return;
+                        }
+                    }
+                })
+                .map_err(TrainError::io("start a thread for", "the data set"))?;
+            queues.push(receiver);
+        }
+        Ok(Self { queues, next: 0 })
+    }
+
+    /// The next step's batch; `None` if a worker died.
+    pub fn next(&mut self) -> Option<Batch> {
+        let batch = self.queues[self.next].recv().ok();
+        self.next = (self.next + 1) % self.queues.len();
+        batch
+    }
+}
+
+fn is_image(path: &Path) -> bool {
+    ImageFormat::from_path(path).is_ok()
+}
+
+fn stem(name: &str) -> String {
+    Path::new(name).file_stem().map_or_else(|| name.to_owned(), |s| s.to_string_lossy().into_owned())
+}
+
+fn list_folder(folder: &Path, depth: usize, blobs: &mut Vec<Blob>) -> Result<(), TrainError> {
+    for entry in std::fs::read_dir(folder).map_err(TrainError::io("open the folder", folder))? {
+        let path = entry.map_err(TrainError::io("read the folder", folder))?.path();
+        if path.is_dir() {
+            if depth < MAX_DEPTH {
+                list_folder(&path, depth + 1, blobs)?;
+            }
+        } else if is_image(&path) {
+            blobs.push(Blob { name: path.to_string_lossy().into_owned(), source: Source::File(path) });
+        }
+    }
+    Ok(())
+}
+
+fn list_tar(path: &Path, blobs: &mut Vec<Blob>) -> Result<(), TrainError> {
+    let failed = |e| TrainError::io("read", path)(e);
+    let mut archive = tar::Archive::new(std::io::BufReader::new(std::fs::File::open(path).map_err(TrainError::io("open", path))?));
+    for entry in archive.entries().map_err(failed)? {
+        let mut entry = entry.map_err(failed)?;
+        let name = entry.path().map_err(failed)?.into_owned();
+        if !entry.header().entry_type().is_file() || !is_image(&name) {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(failed)?;
+        blobs.push(Blob { name: name.to_string_lossy().into_owned(), source: Source::Bytes(bytes) });
+    }
+    Ok(())
+}
+
+/// Decodes on all cores; `None` where a file is damaged.
+fn decode_all(blobs: &[Blob], size: usize) -> Vec<Option<Vec<u8>>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let mut decoded: Vec<Option<Vec<u8>>> = Vec::new();
+    decoded.resize_with(blobs.len(), || None);
+    std::thread::scope(|scope| {
+        let worker = || {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(blob) = blobs.get(index) else { return done };
+                done.push((index, decode(blob, size)));
+            }
+        };
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        for (index, image) in handles.into_iter().flat_map(|handle| handle.join().unwrap_or_default()) {
+            decoded[index] = image;
+        }
+    });
+    decoded
+}
+
+fn decode(blob: &Blob, size: usize) -> Option<Vec<u8>> {
+    // A damaged file may trip a decoder in any way at all; it must cost one image and not the run.
+    let result = catch_unwind(|| -> Result<RgbImage, String> {
+        let file;
+        let bytes = match &blob.source {
+            Source::Bytes(bytes) => bytes,
+            Source::File(path) => {
+                file = std::fs::read(path).map_err(|e| e.to_string())?;
+                &file
+            }
+        };
+        upright(bytes).map_err(|e| e.to_string())
+    });
+    match result {
+        Ok(Ok(image)) if image.width() > 0 && image.height() > 0 => Some(planes(&square(&image, size as u32))),
+        Ok(Ok(_)) | Err(_) => None,
+        Ok(Err(reason)) => {
+            log::warn!("{} is left out: {reason}", blob.name);
+            None
+        }
+    }
+}
+
+fn upright(bytes: &[u8]) -> image::ImageResult<RgbImage> {
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+/// The central square at `size` pixels: plain averages where the sides divide, a triangle filter as wide as the ratio elsewhere.
+pub fn square(image: &RgbImage, size: u32) -> RgbImage {
+    let side = image.width().min(image.height());
+    let (x, y) = ((image.width() - side) / 2, (image.height() - side) / 2);
+    let cropped = imageops::crop_imm(image, x, y, side, side).to_image();
+    if side == size {
+        cropped
+    } else if side.is_multiple_of(size) {
+        imageops::thumbnail(&cropped, size, size)
+    } else {
+        imageops::resize(&cropped, size, size, FilterType::Triangle)
+    }
+}
+
+/// Interleaved pixels as three planes.
+fn planes(image: &RgbImage) -> Vec<u8> {
+    (0..3).flat_map(|channel| image.as_raw().iter().skip(channel).step_by(3).copied()).collect()
+}
+
+/// Yes-or-no labels of images, by file name without its extension.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttributeTable {
+    /// Column names, which become the sliders' names.
+    pub names: Vec<String>,
+    rows: HashMap<String, Vec<bool>>,
+}
+
+impl AttributeTable {
+    /// Reads a CSV with a column `image` and columns of 1 and 0 (or 1 and -1).
+    pub fn load(path: &Path) -> Result<Self, TrainError> {
+        let wrong = |reason: String| TrainError::Attributes { path: path.into(), reason };
+        let mut reader = csv::Reader::from_path(path).map_err(|e| wrong(format!("could not be read ({e})")))?;
+        let header = reader.headers().map_err(|e| wrong(format!("is not a CSV table ({e})")))?.clone();
+        let key = header.iter().position(|name| name.trim() == "image").ok_or_else(|| wrong("has no column called image".into()))?;
+        let names: Vec<String> = header.iter().enumerate().filter(|(i, _)| *i != key).map(|(_, name)| name.trim().to_owned()).collect();
+        if names.is_empty() {
+            return Err(wrong("has no column beside image".into()));
+        }
+        let mut rows = HashMap::new();
+        for record in reader.records() {
+            let record = record.map_err(|e| wrong(e.to_string()))?;
+            let image = record.get(key).unwrap_or_default().trim();
+            let labels = record.iter().enumerate().filter(|(i, _)| *i != key).map(|(i, cell)| {
+                label(cell)
+                    .ok_or_else(|| wrong(format!("{:?} of image {image} is {cell:?}, not 1, 0 or -1", header.get(i).unwrap_or_default())))
+            });
+            rows.insert(stem(image), labels.collect::<Result<Vec<bool>, _>>()?);
+        }
+        Ok(Self { names, rows })
+    }
+
+    /// The labels of an image, in the order of [`AttributeTable::names`].
+    pub fn row(&self, image: &str) -> Option<&[bool]> {
+        self.rows.get(image).map(Vec::as_slice)
+    }
+}
+
+fn label(cell: &str) -> Option<bool> {
+    match cell.trim() {
+        "1" | "1.0" => Some(true),
+        "0" | "0.0" | "-1" | "-1.0" => Some(false),
+        _ => None,
+    }
+}

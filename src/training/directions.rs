@@ -1,0 +1,273 @@
+//! Attribute directions: latent statistics and a linear classifier on normalised latents (paper, section 4.4).
+
+use std::path::{Path, PathBuf};
+
+use burn::optim::{Adam, AdamConfig, AdamState, Optimizer};
+use burn::tensor::activation::sigmoid;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::data::AttributeTable;
+use super::{ImageSet, TrainError};
+use crate::checkpoint::Bundle;
+use crate::model::parameters::WeightData;
+use crate::model::{Encoder, Parameters};
+
+/// Images encoded at once.
+const ENCODE_BATCH: usize = 64;
+/// A latent that never varies is divided by this, which half precision still holds.
+const LEAST_STD: f32 = 1e-4;
+
+/// How the classifier is fitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FitOptions {
+    /// Full-batch steps.
+    pub iterations: usize,
+    /// Adam's first learning rate; it falls to 0 along a cosine.
+    pub rate: f64,
+    /// Factor of `|w|^2 / 2` beside each attribute's mean cross entropy.
+    pub l2: f64,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self { iterations: 300, rate: 0.03, l2: 1e-3 }
+    }
+}
+
+/// Semantic latents of all images of a set, on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Latents {
+    /// Length of one latent.
+    pub dim: usize,
+    /// `[image, latent]`, row-major.
+    pub values: Vec<f32>,
+}
+
+/// A fitted classifier with the statistics it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Directions {
+    pub attributes: Vec<String>,
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
+    /// `[attribute, latent]`, row-major. A direction is a row of it, L2-normalised.
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
+/// How well the classifier tells the attributes apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Area under the ROC curve of each attribute; `None` where all images agree.
+    pub auroc: Vec<(String, Option<f64>)>,
+    /// Images that were judged, and whether they were held back from training.
+    pub images: usize,
+    pub held_back: bool,
+}
+
+impl Report {
+    /// Mean over the attributes that have one.
+    pub fn mean(&self) -> Option<f64> {
+        let known: Vec<f64> = self.auroc.iter().filter_map(|(_, area)| *area).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    }
+}
+
+impl Latents {
+    fn rows(&self, range: std::ops::Range<usize>) -> &[f32] {
+        &self.values[range.start * self.dim..range.end * self.dim]
+    }
+
+    /// Mean and standard deviation over the first `count` latents.
+    pub fn statistics(&self, count: usize) -> (Vec<f32>, Vec<f32>) {
+        let (mut sum, mut squares) = (vec![0.0f64; self.dim], vec![0.0f64; self.dim]);
+        let rows = || self.rows(0..count).chunks_exact(self.dim);
+        for row in rows() {
+            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
+        }
+        let mean: Vec<f64> = sum.iter().map(|sum| sum / count as f64).collect();
+        for row in rows() {
+            for ((square, v), mean) in squares.iter_mut().zip(row).zip(&mean) {
+                *square += (f64::from(*v) - mean).powi(2);
+            }
+        }
+        let std = squares.iter().map(|s| ((s / count.saturating_sub(1).max(1) as f64).sqrt() as f32).max(LEAST_STD)).collect();
+        (mean.into_iter().map(|v| v as f32).collect(), std)
+    }
+}
+
+/// Encodes every image of a set. `tick` hears how many are done.
+pub fn encode(encoder: &Encoder, data: &ImageSet, device: &Device, mut tick: impl FnMut(usize)) -> Latents {
+    let mut latents = Latents { dim: 0, values: Vec::new() };
+    let indices: Vec<usize> = (0..data.len()).collect();
+    for chunk in indices.chunks(ENCODE_BATCH) {
+        let z = encoder.forward(data.images(chunk, device));
+        latents.dim = z.dims()[1];
+        latents.values.extend(z.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default());
+        tick(latents.values.len() / latents.dim);
+    }
+    latents
+}
+
+/// Fits the classifier on the training images that the table knows, and judges it on the others (on all of them if none is held back).
+pub fn fit(
+    latents: &Latents,
+    data: &ImageSet,
+    table: &AttributeTable,
+    options: &FitOptions,
+    device: &Device,
+) -> Option<(Directions, Report)> {
+    let (mean, std) = latents.statistics(data.training());
+    let labelled = |range: std::ops::Range<usize>| {
+        let (mut z, mut labels) = (Vec::new(), Vec::new());
+        for i in range {
+            let Some(row) = table.row(&data.names[i]) else { continue };
+            z.extend(latents.rows(i..i + 1).iter().zip(&mean).zip(&std).map(|((v, mean), std)| (v - mean) / std));
+            labels.extend(row.iter().map(|yes| f32::from(u8::from(*yes))));
+        }
+        Examples { count: labels.len() / table.names.len(), z, labels }
+    };
+    let training = labelled(0..data.training());
+    let validation = labelled(data.training()..data.len());
+    if training.count == 0 {
+        return None;
+    }
+    let (weight, bias) = fit_linear(&training, latents.dim, table.names.len(), options, device);
+    let judged = if validation.count > 0 { &validation } else { &training };
+    let areas = judged.areas(&weight, &bias, latents.dim);
+    let report = Report { auroc: table.names.iter().cloned().zip(areas).collect(), images: judged.count, held_back: validation.count > 0 };
+    Some((Directions { attributes: table.names.clone(), mean, std, weight, bias }, report))
+}
+
+/// Normalised latents with their labels.
+struct Examples {
+    count: usize,
+    /// `[example, latent]`.
+    z: Vec<f32>,
+    /// `[example, attribute]`, 1 or 0.
+    labels: Vec<f32>,
+}
+
+impl Examples {
+    fn areas(&self, weight: &[f32], bias: &[f32], dim: usize) -> Vec<Option<f64>> {
+        let attributes = bias.len();
+        (0..attributes)
+            .map(|a| {
+                let row = &weight[a * dim..(a + 1) * dim];
+                let score = |z: &[f32]| z.iter().zip(row).map(|(z, w)| z * w).sum::<f32>() + bias[a];
+                let labels = self.labels.iter().skip(a).step_by(attributes).map(|label| *label > 0.5);
+                auroc(self.z.chunks_exact(dim).map(score).zip(labels).collect())
+            })
+            .collect()
+    }
+}
+
+/// Logistic regressions, one a column, all at once: weight `[attribute, latent]` and bias, from zero.
+///
+/// The gradients of mean cross entropy are written out: they are two products, and need no recording.
+fn fit_linear(examples: &Examples, dim: usize, attributes: usize, options: &FitOptions, device: &Device) -> (Vec<f32>, Vec<f32>) {
+    let n = examples.count;
+    let z: Tensor<2> = Tensor::from_data(TensorData::new(examples.z.clone(), [n, dim]), device);
+    let y: Tensor<2> = Tensor::from_data(TensorData::new(examples.labels.clone(), [n, attributes]), device);
+    let mut weight = Descent::new(Tensor::zeros([attributes, dim], device));
+    let mut bias = Descent::new(Tensor::zeros([1, attributes], device));
+    for i in 0..options.iterations {
+        let rate = options.rate * 0.5 * (1.0 + (std::f64::consts::PI * i as f64 / options.iterations as f64).cos());
+        let logits = z.clone().matmul(weight.value.clone().transpose()) + bias.value.clone();
+        let error = (sigmoid(logits) - y.clone()) * (1.0 / n as f64);
+        let weight_gradient = error.clone().transpose().matmul(z.clone()) + weight.value.clone() * options.l2;
+        weight.step(rate, weight_gradient);
+        bias.step(rate, error.sum_dim(0));
+    }
+    let values = |tensor: Tensor<2>| tensor.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default();
+    (values(weight.value), values(bias.value))
+}
+
+/// One parameter under Adam.
+struct Descent {
+    value: Tensor<2>,
+    adam: Adam,
+    state: Option<AdamState<2>>,
+}
+
+impl Descent {
+    fn new(value: Tensor<2>) -> Self {
+        Self { value, adam: AdamConfig::new().with_epsilon(1e-8).build(), state: None }
+    }
+
+    fn step(&mut self, rate: f64, gradient: Tensor<2>) {
+        let (value, state) = self.adam.step(rate, self.value.clone(), gradient, self.state.take());
+        (self.value, self.state) = (value, state);
+    }
+}
+
+/// Area under the ROC curve of scores with their labels: the chance that a positive one scores above a negative one, ties counted
+/// half. `None` without both kinds.
+pub fn auroc(mut scored: Vec<(f32, bool)>) -> Option<f64> {
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let positives = scored.iter().filter(|(_, yes)| *yes).count() as f64;
+    let negatives = scored.len() as f64 - positives;
+    if positives == 0.0 || negatives == 0.0 {
+        return None;
+    }
+    let (mut below, mut wins) = (0.0, 0.0);
+    for tied in scored.chunk_by(|a, b| a.0 == b.0) {
+        let yes = tied.iter().filter(|(_, yes)| *yes).count() as f64;
+        let no = tied.len() as f64 - yes;
+        wins += yes * (below + no / 2.0);
+        below += no;
+    }
+    Some(wins / (positives * negatives))
+}
+
+/// What [`add_to_bundle`] works on.
+#[derive(Debug, Clone)]
+pub struct DirectionsJob {
+    pub bundle: PathBuf,
+    /// Folder or tar of images.
+    pub data: PathBuf,
+    /// CSV table.
+    pub attributes: PathBuf,
+    pub validation: usize,
+    pub fit: FitOptions,
+}
+
+/// Encodes a data set with a bundle's encoder, fits the directions and writes them into the bundle.
+pub fn add_to_bundle(job: &DirectionsJob, device: &Device, tick: impl FnMut(usize)) -> Result<Report, TrainError> {
+    // The table is small and the data set is not: a mistake in it should show at once.
+    let table = AttributeTable::load(&job.attributes)?;
+    let mut bundle = Bundle::load(&job.bundle)?;
+    let config = &bundle.manifest.config;
+    let data = ImageSet::load(&job.data, config.image_size, job.validation)?;
+    let encoder =
+        Parameters::from_weights(&bundle.weights, device).scope("encoder", |p| Encoder::new(p, config.encoder, config.latent_dim))?;
+    let latents = encode(&encoder, &data, device, tick);
+    let (directions, report) = fit(&latents, &data, &table, &job.fit, device).ok_or_else(|| TrainError::Attributes {
+        path: job.attributes.clone(),
+        reason: format!("its image column names none of the training images (the first is {})", data.names[0]),
+    })?;
+    store(&mut bundle, directions, &report, data.training(), &job.data);
+    let folder = bundle.folder.clone();
+    bundle.save(&folder, true)?;
+    Ok(report)
+}
+
+fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: usize, data: &Path) {
+    let (dim, attributes) = (directions.mean.len(), directions.attributes.len());
+    let tensors = [
+        ("latents.mean", vec![dim], directions.mean),
+        ("latents.std", vec![dim], directions.std),
+        ("classifier.weight", vec![attributes, dim], directions.weight),
+        ("classifier.bias", vec![attributes], directions.bias),
+    ];
+    for (name, shape, values) in tensors {
+        bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
+    }
+    bundle.manifest.attributes = directions.attributes;
+    let part = if report.held_back { "validation" } else { "training" };
+    let mean = report.mean().map_or_else(|| "unknown".to_owned(), |area| format!("{area:.4}"));
+    let data = data.file_name().map_or_else(|| data.display().to_string(), |name| name.to_string_lossy().into_owned());
+    bundle.manifest.provenance.details.extend([
+        ("latent statistics".to_owned(), format!("over {images} images of {data}")),
+        ("directions".to_owned(), format!("mean AUROC {mean} on {} {part} images", report.images)),
+    ]);
+}

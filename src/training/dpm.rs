@@ -1,0 +1,119 @@
+//! The DPM: the unconditional diffusion model that everything else stands on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+
+use super::data::fixed_noise;
+use super::forward::{noised, per_image};
+use super::learner::initialise;
+use super::run::{self, Progress, Stage, StageKind};
+use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
+use crate::diffusion::{Chain, Direction, Schedule};
+use crate::model::{Denoiser, ModelConfig, Weights};
+
+/// Sample pictures: images, a row's length, and DDIM steps.
+const SAMPLES: usize = 16;
+const COLUMNS: usize = 8;
+const SAMPLE_STEPS: usize = 25;
+/// A run's fixed noise must not be that of one of its steps.
+const SAMPLE_SEED: u64 = 0x5a3b_1e5d;
+
+/// `mean((noise - eps)^2)` over all elements, `[1]`; with `min_snr`, each image weighted by `min(snr, g) / snr`.
+///
+/// `x_0` in [-1, 1] and `noise` are `[batch, 3, size, size]`, `t` one timestep an image.
+pub fn loss(denoiser: &Denoiser, schedule: &Schedule, min_snr: Option<f64>, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
+    let x_t = noised(schedule, x_0, noise.clone(), t);
+    let error = (noise - denoiser.forward(x_t, t)).square();
+    match min_snr {
+        None => error.mean(),
+        Some(limit) => {
+            let weight = per_image(&error, t, |t| {
+                let abar = schedule.alphas_cumprod[t];
+                let snr = abar / (1.0 - abar);
+                snr.min(limit) / snr
+            });
+            (error * weight).mean()
+        }
+    }
+}
+
+/// The stage of [`run::train`].
+#[derive(Debug, Clone)]
+pub struct DpmStage {
+    pub schedule: Schedule,
+    pub min_snr: Option<f64>,
+    /// Side of the images in pixels.
+    pub image_size: usize,
+}
+
+impl DpmStage {
+    pub fn new(config: &RunConfig) -> Self {
+        let schedule = Schedule::new(&config.model.schedule);
+        Self { schedule, min_snr: config.hyperparameters.min_snr, image_size: config.model.image_size }
+    }
+}
+
+impl Stage for DpmStage {
+    type Network = Denoiser;
+
+    fn timesteps(&self) -> usize {
+        self.schedule.len()
+    }
+
+    fn loss(&self, network: &Denoiser, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
+        loss(network, &self.schedule, self.min_snr, x_0, noise, t)
+    }
+
+    fn picture(&self, averaged: &Denoiser) -> RgbImage {
+        let device = averaged.devices().swap_remove(0);
+        let x_t = fixed_noise(SAMPLE_SEED, [SAMPLES, 3, self.image_size, self.image_size], &device);
+        let mut chain = Chain::new(&self.schedule, SAMPLE_STEPS, Direction::Decode, x_t);
+        while let Some(t) = chain.timestep() {
+            let eps = averaged.forward(chain.x.clone(), &[t; SAMPLES]);
+            chain.advance(&self.schedule, eps);
+        }
+        pictures::grid(chain.x.split(COLUMNS, 0))
+    }
+}
+
+/// A randomly initialised DPM, ready to learn on `device`.
+pub fn learner(model: &ModelConfig, hyperparameters: Hyperparameters, device: &Device) -> Result<Learner<Denoiser>, TrainError> {
+    let device = device.clone().autodiff();
+    // The names are those that the DPM has inside a bundle.
+    let (network, names) = initialise(hyperparameters.seed, &device, |p| p.scope("decoder", |p| Denoiser::new(p, model)));
+    Ok(Learner::new(network?.set_require_grad(true), names, hyperparameters))
+}
+
+/// Trains a DPM in a run folder, from its last state if it has one.
+pub fn train(
+    folder: &RunFolder,
+    config: &RunConfig,
+    data: &Arc<ImageSet>,
+    limits: &Limits,
+    device: &Device,
+) -> Result<Progress, TrainError> {
+    config.model.check().map_err(TrainError::Config)?;
+    let mut learner = learner(&config.model, config.hyperparameters, device)?;
+    run::train(&DpmStage::new(config), &mut learner, data, folder, config, limits, &device.clone().autodiff())
+}
+
+/// A trained DPM from a `train dpm` run or from a bundle: its configuration and its weights under `decoder.`.
+pub fn load(path: &Path) -> Result<(ModelConfig, Weights), TrainError> {
+    match RunFolder::existing(path) {
+        Some(folder) => {
+            let config = folder.config()?.ok_or_else(|| TrainError::NoState { path: path.into() })?;
+            if config.stage != StageKind::Dpm {
+                return Err(TrainError::OtherRun { path: path.into(), found: format!("`train {}`", config.stage.name()) });
+            }
+            Ok((config.model, folder.averaged_weights()?.1))
+        }
+        None => {
+            let bundle = crate::checkpoint::Bundle::load(path)?;
+            Ok((bundle.manifest.config, bundle.weights))
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What can go wrong in training, in sentences that say what to do.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::checkpoint::CheckpointError;
+use crate::device::DeviceError;
+use crate::model::ParameterError;
+
+#[derive(Debug, Error)]
+pub enum TrainError {
+    #[error("could not {action} {path}: {source}", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{path} is neither a folder nor a tar file with images", path = path.display())]
+    NotImages { path: PathBuf },
+    #[error(
+        "{path} holds no image that could be read ({broken} damaged). Name a folder or a tar of JPEG, PNG, WebP, TIFF, BMP or GIF files",
+        path = path.display()
+    )]
+    Empty { path: PathBuf, broken: usize },
+    #[error("--validation {validation} leaves nothing to train on: the data set has only {images} images")]
+    AllHeldBack { validation: usize, images: usize },
+    #[error("{path}: {reason}", path = path.display())]
+    Attributes { path: PathBuf, reason: String },
+    #[error("these options do not make a model: {0}")]
+    Config(String),
+    #[error("{path} was started as {found}. Use another --run folder, or leave the network options away to go on with it", path = path.display())]
+    OtherRun { path: PathBuf, found: String },
+    #[error("{path} holds no training run that has been saved yet. Run `train dpm` first, or name another folder", path = path.display())]
+    NoState { path: PathBuf },
+    #[error("{path} is damaged: {reason}. Train into a fresh --run folder", path = path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("a pre-trained DPM is needed: name the folder of a `train dpm` run or a bundle with --dpm")]
+    NoDpm,
+    #[error("say how long to train: --steps N, --minutes M, or both")]
+    NoLimit,
+    #[error("the loss is no longer a number at step {step}. {kept}. Start again from there with a smaller --rate")]
+    NotFinite { step: u64, kept: String },
+    #[error("the device failed at step {step}: {reason}. {kept}. Run the same command to go on; if memory ran out, with a smaller --batch")]
+    Failed { step: u64, reason: String, kept: String },
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl TrainError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// The text of a caught panic.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,272 @@
+//! From losses to weights: Adam, gradient clipping, warm-up and the moving average that is used in the end.
+
+use std::collections::{BTreeMap, HashMap};
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer};
+use burn::tensor::container::TensorContainer;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::model::parameters::{WeightData, collect};
+use crate::model::{ParameterError, Parameters, Weights};
+
+/// How a network is trained; everything that, with the data, decides the result.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Hyperparameters {
+    /// Images a step (128 in the paper).
+    pub batch: usize,
+    /// Adam's learning rate (1e-4 in the paper).
+    pub rate: f64,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup: u64,
+    /// Decay of the moving average (0.9999 in the paper); less in the first steps.
+    pub ema: f64,
+    /// Largest Euclidean norm of all gradients together.
+    pub clip: f64,
+    /// DPM only: weight `min(snr, g) / snr` (Hang et al., 2023). `None` = the paper's plain mean squared error.
+    pub min_snr: Option<f64>,
+    /// Of weights, data order, noise and timesteps.
+    pub seed: u64,
+}
+
+impl Default for Hyperparameters {
+    fn default() -> Self {
+        Self { batch: 128, rate: 1e-4, warmup: 500, ema: 0.9999, clip: 1.0, min_snr: None, seed: 0 }
+    }
+}
+
+/// A network in training with everything that its next step depends on.
+///
+/// Parameters that require gradients are trained; all others stay as they are. The averages are kept here and not in `burn`'s module
+/// optimizer because that one restores its state onto the *default* device, which need not exist on this machine.
+pub struct Learner<M: Module> {
+    network: M,
+    names: HashMap<ParamId, String>,
+    hyperparameters: Hyperparameters,
+    adam: Adam,
+    moments: Moments,
+    step: u64,
+}
+
+/// Per trained parameter: Adam's two averages and the moving average of the weights. No entry = no step taken yet.
+#[derive(Default)]
+struct Moments {
+    first: TensorContainer<ParamId>,
+    second: TensorContainer<ParamId>,
+    ema: TensorContainer<ParamId>,
+}
+
+impl<M: Module> Learner<M> {
+    /// `names`: the published name of every parameter.
+    pub fn new(network: M, names: HashMap<ParamId, String>, hyperparameters: Hyperparameters) -> Self {
+        // PyTorch's epsilon; burn's default is a thousand times larger.
+        let adam = AdamConfig::new().with_epsilon(1e-8).build();
+        Self { network, names, hyperparameters, adam, moments: Moments::default(), step: 0 }
+    }
+
+    /// The network as it is trained, on the device for differentiation.
+    pub fn network(&self) -> &M {
+        &self.network
+    }
+
+    /// Steps taken.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// The learning rate of the next step.
+    pub fn rate(&self) -> f64 {
+        let h = &self.hyperparameters;
+        h.rate * ((self.step + 1) as f64 / h.warmup.max(1) as f64).min(1.0)
+    }
+
+    /// One step downhill from a loss computed with [`Learner::network`].
+    pub fn descend(&mut self, loss: &Tensor<1>) {
+        let mut gradients = loss.backward();
+        let factor = clip_factor(&self.network, &gradients, self.hyperparameters.clip);
+        let rate = self.rate();
+        let step = self.step as f64;
+        let decay = self.hyperparameters.ema.min((1.0 + step) / (10.0 + step));
+        let (time, adam, moments) = (self.step as usize, &self.adam, &mut self.moments);
+        let mut update = Update { gradients: &mut gradients, factor, rate, decay, time, adam, moments };
+        self.network = self.network.clone().map(&mut update);
+        self.step += 1;
+    }
+
+    /// The moving average of the network, off the device for differentiation: what samples and bundles are made with.
+    pub fn averaged(&self) -> M {
+        self.network.valid().map(&mut Replace { values: &self.moments.ema })
+    }
+
+    /// The averaged weights under their published names.
+    pub fn averaged_weights(&self) -> BTreeMap<String, WeightData> {
+        collect(&self.averaged(), &self.names)
+    }
+
+    /// Everything the next step depends on, as named tensors: `weights.*`, `ema.*`, `adam.1.*`, `adam.2.*`.
+    pub fn state(&self) -> BTreeMap<String, WeightData> {
+        let network = self.network.valid();
+        let with_prefix = |prefix: &str, tensors: BTreeMap<String, WeightData>| -> Vec<(String, WeightData)> {
+            tensors.into_iter().map(|(name, data)| (format!("{prefix}.{name}"), data)).collect()
+        };
+        let mut state: BTreeMap<_, _> = with_prefix("weights", collect(&network, &self.names)).into_iter().collect();
+        for (prefix, values) in [("ema", &self.moments.ema), ("adam.1", &self.moments.first), ("adam.2", &self.moments.second)] {
+            let mut kept = Names { values, names: HashMap::new(), all: &self.names };
+            network.visit(&mut kept);
+            state.extend(with_prefix(prefix, collect(&network.clone().map(&mut Replace { values }), &kept.names)));
+        }
+        state
+    }
+
+    /// Takes up where [`Learner::state`] was taken after `step` steps.
+    pub fn restore(&mut self, step: u64, state: &Weights) -> Result<(), ParameterError> {
+        let mut restore = Restore { state, names: &self.names, moments: Moments::default(), error: None };
+        let network = self.network.clone().map(&mut restore);
+        if let Some(error) = restore.error {
+            return Err(error);
+        }
+        (self.network, self.moments, self.step) = (network, restore.moments, step);
+        Ok(())
+    }
+}
+
+/// Builds a randomly initialised network. The same seed gives the same weights on the same kind of device.
+pub fn initialise<R>(seed: u64, device: &Device, build: impl FnOnce(&mut Parameters) -> R) -> (R, HashMap<ParamId, String>) {
+    // The generator belongs to the process: two networks being initialised at once would share its numbers.
+    static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = GENERATOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    device.seed(seed);
+    let mut parameters = Parameters::random(device);
+    let network = build(&mut parameters);
+    (network, parameters.into_names())
+}
+
+/// The factor (`[1]`, at most 1) that brings all gradients together to a norm of at most `limit`. It stays on the device.
+fn clip_factor<M: Module>(network: &M, gradients: &Gradients, limit: f64) -> Option<Tensor<1>> {
+    struct Squares<'a> {
+        gradients: &'a Gradients,
+        sums: Vec<Tensor<1>>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad(self.gradients) {
+                self.sums.push((gradient.clone() * gradient).sum());
+            }
+        }
+    }
+    let mut squares = Squares { gradients, sums: Vec::new() };
+    network.visit(&mut squares);
+    let total = (!squares.sums.is_empty()).then(|| Tensor::cat(squares.sums, 0).sum().sqrt())?;
+    Some(((total + 1e-6).recip() * limit).clamp_max(1.0))
+}
+
+/// Adam's step and the moving average, parameter by parameter.
+struct Update<'a> {
+    gradients: &'a mut Gradients,
+    factor: Option<Tensor<1>>,
+    rate: f64,
+    decay: f64,
+    time: usize,
+    adam: &'a Adam,
+    moments: &'a mut Moments,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        let Some(gradient) = value.grad_remove(self.gradients) else {
+            return Param::from_mapped_value(id, value, mapper);
+        };
+        let gradient = match &self.factor {
+            Some(factor) => gradient * factor.clone().reshape([1; D]),
+            None => gradient,
+        };
+        let old = value.inner();
+        let state = match (self.moments.first.remove(&id), self.moments.second.remove(&id)) {
+            (Some(first), Some(second)) => Some(AdamState::new(AdaptiveMomentumState::new(self.time, first, second))),
+            _ => None,
+        };
+        let ema = self.moments.ema.remove::<Tensor<D>>(&id).unwrap_or_else(|| old.clone());
+        let (new, state) = self.adam.step(self.rate, old, gradient, state);
+        if let Some(AdamState { momentum }) = state {
+            self.moments.first.register(id, momentum.moment_1);
+            self.moments.second.register(id, momentum.moment_2);
+        }
+        self.moments.ema.register(id, ema * self.decay + new.clone() * (1.0 - self.decay));
+        Param::from_mapped_value(id, new.autodiff().require_grad(), mapper)
+    }
+}
+
+/// Puts values in the place of those parameters that have one.
+struct Replace<'a> {
+    values: &'a TensorContainer<ParamId>,
+}
+
+impl ModuleMapper for Replace<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let value = self.values.get::<Tensor<D>>(&param.id);
+        param.map(|old| value.unwrap_or(old))
+    }
+}
+
+/// Collects the names of those parameters that have a value.
+struct Names<'a> {
+    values: &'a TensorContainer<ParamId>,
+    names: HashMap<ParamId, String>,
+    all: &'a HashMap<ParamId, String>,
+}
+
+impl ModuleVisitor for Names<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.values.get::<Tensor<D>>(&param.id).is_some()
+            && let Some(name) = self.all.get(&param.id)
+        {
+            self.names.insert(param.id, name.clone());
+        }
+    }
+}
+
+/// Puts a saved state back: weights always, averages where there are any.
+struct Restore<'a> {
+    state: &'a Weights,
+    names: &'a HashMap<ParamId, String>,
+    moments: Moments,
+    error: Option<ParameterError>,
+}
+
+impl Restore<'_> {
+    fn find<const D: usize>(&self, key: String, like: &Tensor<D>) -> Result<Tensor<D>, ParameterError> {
+        let (origin, expected) = (self.state.origin.clone(), like.dims().to_vec());
+        match self.state.tensors.get(&key) {
+            None => Err(ParameterError::Missing { origin, key, expected }),
+            Some(data) if data.shape != expected => Err(ParameterError::Shape { origin, key, expected, found: data.shape.clone() }),
+            Some(data) => Ok(Tensor::from_data(TensorData::new(data.values.clone(), like.dims()), &like.device().inner())),
+        }
+    }
+}
+
+impl ModuleMapper for Restore<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(name) = self.names.get(&param.id) else { return param };
+        let (id, old, mapper) = param.consume();
+        for (prefix, values) in [("ema", 0), ("adam.1", 1), ("adam.2", 2)] {
+            let key = format!("{prefix}.{name}");
+            if !self.state.tensors.contains_key(&key) {
+                continue;
+            }
+            match self.find(key, &old) {
+                Ok(value) => [&mut self.moments.ema, &mut self.moments.first, &mut self.moments.second][values].register(id, value),
+                Err(error) => self.error = Some(error),
+            }
+        }
+        let value = match self.find(format!("weights.{name}"), &old) {
+            Ok(value) => value.autodiff().set_require_grad(old.is_require_grad()),
+            Err(error) => {
+                self.error = Some(error);
+                old
+            }
+        };
+        Param::from_mapped_value(id, value, mapper)
+    }
+}

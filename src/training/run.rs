@@ -1,0 +1,450 @@
+//! A run: a folder that holds the state of a training, and the loop that advances it.
+//!
+//! ```text
+//! run.json                what is trained and how
+//! state.json              which state is the last complete one
+//! state-00012000.safetensors   weights, moving average and Adam's averages after 12,000 steps
+//! loss.jsonl              one line every few steps
+//! samples-00012000.png    what the moving average makes of fixed noise
+//! ```
+//!
+//! Every file is written beside its place and renamed, and `state.json` is renamed last: a run that is killed at any moment goes on
+//! from the state that `state.json` names. A step's batch depends on the seed and the step alone, so it goes on as if never stopped.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use super::data::Loader;
+use super::error::panic_text;
+use super::{Batch, Hyperparameters, ImageSet, Learner, TrainError, pictures};
+use crate::checkpoint::tensors::{self, Precision, write_renamed};
+use crate::model::{ModelConfig, Weights};
+
+const CONFIG: &str = "run.json";
+const STATE: &str = "state.json";
+const LOSS_LOG: &str = "loss.jsonl";
+/// How often a run whose output goes to a file says where it is.
+const PLAIN_REPORT: Duration = Duration::from_secs(60);
+
+/// What a folder trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageKind {
+    Dpm,
+    Autoencoder,
+}
+
+impl StageKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dpm => "dpm",
+            Self::Autoencoder => "autoencoder",
+        }
+    }
+}
+
+/// What is trained and how: the contents of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunConfig {
+    pub stage: StageKind,
+    pub model: ModelConfig,
+    pub hyperparameters: Hyperparameters,
+}
+
+/// How long a run goes on and how often it tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Steps in all, those of earlier sittings included.
+    pub steps: Option<u64>,
+    /// Minutes of this sitting.
+    pub minutes: Option<f64>,
+    pub save_every: u64,
+    /// 0 = no sample pictures.
+    pub sample_every: u64,
+    /// Steps between lines of the loss log.
+    pub log_every: u64,
+    /// Whether to show progress on the terminal.
+    pub progress: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { steps: None, minutes: None, save_every: 500, sample_every: 2000, log_every: 20, progress: false }
+    }
+}
+
+/// Where a run stands: the contents of `state.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    pub step: u64,
+    /// Of all sittings.
+    pub minutes: f64,
+    pub samples: u64,
+    /// Mean loss of the last steps before the save.
+    pub loss: Option<f64>,
+    file: String,
+}
+
+/// One line of the loss log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LossEntry {
+    pub step: u64,
+    pub samples: u64,
+    pub minutes: f64,
+    /// Mean over the steps since the previous line.
+    pub loss: f64,
+    /// Learning rate.
+    pub rate: f64,
+    pub samples_per_second: f64,
+}
+
+/// A network with its loss.
+pub trait Stage {
+    type Network: Module;
+
+    /// Timesteps to draw from.
+    fn timesteps(&self) -> usize;
+
+    /// The mean loss `[1]` of a batch: `x_0` and `noise` are `[batch, 3, size, size]`.
+    fn loss(&self, network: &Self::Network, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1>;
+
+    /// What the averaged network makes of fixed inputs.
+    fn picture(&self, averaged: &Self::Network) -> RgbImage;
+}
+
+/// The loss of a [`Batch`] on a device.
+pub fn batch_loss<S: Stage>(stage: &S, network: &S::Network, batch: Batch, device: &Device) -> Tensor<1> {
+    let (x_0, noise) = (Tensor::from_data(batch.x_0, device), Tensor::from_data(batch.noise, device));
+    stage.loss(network, x_0, noise, &batch.t)
+}
+
+/// The folder of a run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// A new or existing folder.
+    pub fn create(path: &Path) -> Result<Self, TrainError> {
+        std::fs::create_dir_all(path).map_err(TrainError::io("create", path))?;
+        Ok(Self { path: path.into() })
+    }
+
+    /// A folder that has been trained in before.
+    pub fn existing(path: &Path) -> Option<Self> {
+        path.join(CONFIG).is_file().then(|| Self { path: path.into() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the run was started as, if it was.
+    pub fn config(&self) -> Result<Option<RunConfig>, TrainError> {
+        self.read_json(CONFIG)
+    }
+
+    /// Notes what is trained. A folder that already trains something else is refused.
+    pub fn set_config(&self, config: &RunConfig) -> Result<(), TrainError> {
+        if let Some(found) = self.config()?
+            && (found.stage, &found.model) != (config.stage, &config.model)
+        {
+            let found = format!("`train {}` of a {} px network", found.stage.name(), found.model.image_size);
+            return Err(TrainError::OtherRun { path: self.path.clone(), found });
+        }
+        self.write_json(CONFIG, config)
+    }
+
+    /// Where the last complete state stands.
+    pub fn progress(&self) -> Result<Option<Progress>, TrainError> {
+        self.read_json(STATE)
+    }
+
+    /// The tensors of the last complete state.
+    pub fn state(&self) -> Result<(Progress, Weights), TrainError> {
+        let progress = self.progress()?.ok_or_else(|| TrainError::NoState { path: self.path.clone() })?;
+        let path = self.path.join(&progress.file);
+        if Path::new(&progress.file).components().count() != 1 {
+            return Err(self.damaged(format!("{STATE} names {}", progress.file)));
+        }
+        let (weights, _) = tensors::read(&path)?;
+        Ok((progress, weights))
+    }
+
+    /// The averaged weights of the last complete state under their published names.
+    pub fn averaged_weights(&self) -> Result<(Progress, Weights), TrainError> {
+        let (progress, state) = self.state()?;
+        let mut weights = Weights { origin: state.origin, tensors: Default::default() };
+        let (ema, live): (Vec<_>, Vec<_>) = state.tensors.into_iter().partition(|(name, _)| name.starts_with("ema."));
+        // Frozen parameters have no average: they are what they are.
+        let named = |prefix, tensors: Vec<(String, _)>| {
+            tensors.into_iter().filter_map(move |(name, data)| Some((name.strip_prefix(prefix)?.to_owned(), data)))
+        };
+        weights.tensors.extend(named("weights.", live));
+        weights.tensors.extend(named("ema.", ema));
+        Ok((progress, weights))
+    }
+
+    /// Makes the learner's state the folder's last complete one.
+    pub fn save<M: Module>(&self, learner: &Learner<M>, mut progress: Progress) -> Result<(), TrainError> {
+        let state = learner.state();
+        // Weights that are not numbers would replace the last good ones.
+        if state.values().any(|tensor| tensor.values.iter().any(|v| !v.is_finite())) {
+            return Err(TrainError::NotFinite { step: learner.step(), kept: self.kept() });
+        }
+        progress.step = learner.step();
+        progress.file = format!("state-{:08}.safetensors", progress.step);
+        tensors::write(&self.path.join(&progress.file), &state, Precision::F32)?;
+        self.write_json(STATE, &progress)?;
+        self.remove_others(&progress.file);
+        Ok(())
+    }
+
+    /// Puts the last complete state into a learner; `None` if there is none yet.
+    pub fn resume<M: Module>(&self, learner: &mut Learner<M>) -> Result<Option<Progress>, TrainError> {
+        if self.progress()?.is_none() {
+            return Ok(None);
+        }
+        let (progress, state) = self.state()?;
+        learner.restore(progress.step, &state)?;
+        Ok(Some(progress))
+    }
+
+    /// The loss log.
+    pub fn losses(&self) -> Result<Vec<LossEntry>, TrainError> {
+        let path = self.path.join(LOSS_LOG);
+        match std::fs::read_to_string(&path) {
+            // A kill may have cut the last line short.
+            Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(TrainError::io("read", path)(e)),
+        }
+    }
+
+    /// Opens the loss log without the lines that a killed run wrote after its last save.
+    fn open_log(&self, step: u64) -> Result<std::fs::File, TrainError> {
+        let path = self.path.join(LOSS_LOG);
+        let kept: String = self
+            .losses()?
+            .iter()
+            .filter(|entry| entry.step <= step)
+            .filter_map(|entry| serde_json::to_string(entry).ok())
+            .map(|line| line + "\n")
+            .collect();
+        write_renamed(&path, kept.as_bytes())?;
+        std::fs::OpenOptions::new().append(true).open(&path).map_err(TrainError::io("open", path))
+    }
+
+    /// What an error message can promise.
+    fn kept(&self) -> String {
+        match self.progress() {
+            Ok(Some(progress)) => format!("The state of step {} is kept in {}", progress.step, self.path.display()),
+            _ => "Nothing had been saved yet".into(),
+        }
+    }
+
+    fn damaged(&self, reason: String) -> TrainError {
+        TrainError::Damaged { path: self.path.clone(), reason }
+    }
+
+    fn remove_others(&self, keep: &str) {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("state-") && name.ends_with(".safetensors") && name != keep {
+                // A leftover costs disk space and nothing else.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, TrainError> {
+        let path = self.path.join(name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| self.damaged(format!("{name} makes no sense ({e})"))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(TrainError::io("read", path)(e)),
+        }
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
+        let text = serde_json::to_string_pretty(value).map_err(|e| self.damaged(e.to_string()))? + "\n";
+        Ok(write_renamed(&self.path.join(name), text.as_bytes())?)
+    }
+}
+
+/// Trains until a limit is reached, from the folder's last state if it has one. The state is saved at the end.
+pub fn train<S: Stage>(
+    stage: &S,
+    learner: &mut Learner<S::Network>,
+    data: &Arc<ImageSet>,
+    folder: &RunFolder,
+    config: &RunConfig,
+    limits: &Limits,
+    device: &Device,
+) -> Result<Progress, TrainError> {
+    if limits.steps.is_none() && limits.minutes.is_none() {
+        return Err(TrainError::NoLimit);
+    }
+    folder.set_config(config)?;
+    let progress = folder.resume(learner)?.unwrap_or_default();
+    let mut sitting = Sitting {
+        stage,
+        data,
+        folder,
+        hyperparameters: config.hyperparameters,
+        limits,
+        device,
+        started: Instant::now(),
+        first_step: learner.step(),
+        minutes_before: progress.minutes,
+        samples_before: progress.samples,
+        loss: progress.loss,
+        bar: bar(limits, learner.step()),
+        reported: Instant::now(),
+    };
+    // The GPU libraries report lost devices and full memory by panicking. The state on disk is whole at every moment.
+    catch_unwind(AssertUnwindSafe(|| sitting.run(learner)))
+        .map_err(|payload| failed(folder, learner.step(), &panic_text(payload.as_ref())))?
+}
+
+fn failed(folder: &RunFolder, step: u64, reason: &str) -> TrainError {
+    TrainError::Failed { step, reason: reason.into(), kept: folder.kept() }
+}
+
+/// One sitting of a run, from its start to a limit.
+struct Sitting<'a, S: Stage> {
+    stage: &'a S,
+    data: &'a Arc<ImageSet>,
+    folder: &'a RunFolder,
+    hyperparameters: Hyperparameters,
+    limits: &'a Limits,
+    device: &'a Device,
+    started: Instant,
+    first_step: u64,
+    minutes_before: f64,
+    samples_before: u64,
+    loss: Option<f64>,
+    bar: ProgressBar,
+    reported: Instant,
+}
+
+impl<S: Stage> Sitting<'_, S> {
+    fn run(&mut self, learner: &mut Learner<S::Network>) -> Result<Progress, TrainError> {
+        let h = self.hyperparameters;
+        let mut log = self.folder.open_log(learner.step())?;
+        let mut loader = Loader::start(self.data, h.seed, learner.step(), h.batch, self.stage.timesteps())?;
+        // Losses stay on the device until a line is due: reading one waits for everything before it.
+        let mut pending: Vec<Tensor<1>> = Vec::new();
+        let mut line_started = Instant::now();
+        while !self.is_over(learner.step()) {
+            let batch = loader.next().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
+            let loss = batch_loss(self.stage, learner.network(), batch, self.device);
+            let rate = learner.rate();
+            learner.descend(&loss);
+            pending.push(loss.inner());
+            let step = learner.step();
+            if due(step, self.limits.log_every) || due(step, self.limits.save_every) || self.is_over(step) {
+                let steps = pending.len();
+                let loss = self.mean_loss(&mut pending, step)?;
+                let samples_per_second = (steps * h.batch) as f64 / line_started.elapsed().as_secs_f64().max(1e-9);
+                line_started = Instant::now();
+                let progress = self.progress(step);
+                let entry = LossEntry { step, samples: progress.samples, minutes: progress.minutes, loss, rate, samples_per_second };
+                self.report(&mut log, &entry)?;
+            }
+            if due(step, self.limits.save_every) {
+                self.folder.save(learner, self.progress(step))?;
+            }
+            if due(step, self.limits.sample_every) {
+                self.draw(learner)?;
+            }
+        }
+        let progress = self.progress(learner.step());
+        if learner.step() > self.first_step {
+            self.folder.save(learner, progress.clone())?;
+            if self.limits.sample_every > 0 {
+                self.draw(learner)?;
+            }
+        }
+        self.bar.finish_and_clear();
+        Ok(progress)
+    }
+
+    fn is_over(&self, step: u64) -> bool {
+        self.limits.steps.is_some_and(|limit| step >= limit) || self.limits.minutes.is_some_and(|limit| self.minutes() >= limit)
+    }
+
+    /// Minutes of this sitting.
+    fn minutes(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() / 60.0
+    }
+
+    fn progress(&self, step: u64) -> Progress {
+        Progress {
+            step,
+            minutes: self.minutes_before + self.minutes(),
+            samples: self.samples_before + (step - self.first_step) * self.hyperparameters.batch as u64,
+            loss: self.loss,
+            file: String::new(),
+        }
+    }
+
+    fn mean_loss(&mut self, pending: &mut Vec<Tensor<1>>, step: u64) -> Result<f64, TrainError> {
+        let loss = f64::from(Tensor::cat(std::mem::take(pending), 0).mean().into_scalar::<f32>());
+        if !loss.is_finite() {
+            return Err(TrainError::NotFinite { step, kept: self.folder.kept() });
+        }
+        self.loss = Some(loss);
+        Ok(loss)
+    }
+
+    fn report(&mut self, log: &mut std::fs::File, entry: &LossEntry) -> Result<(), TrainError> {
+        let line = serde_json::to_string(entry).unwrap_or_default() + "\n";
+        log.write_all(line.as_bytes()).map_err(TrainError::io("write", self.folder.path.join(LOSS_LOG)))?;
+        let position = if self.limits.steps.is_some() { entry.step } else { self.started.elapsed().as_secs() };
+        let message = format!("step {}, loss {:.5}, {:.0} samples/s", entry.step, entry.loss, entry.samples_per_second);
+        self.bar.set_position(position);
+        if self.limits.progress && self.bar.is_hidden() && self.reported.elapsed() >= PLAIN_REPORT {
+            // Not a terminal: no bar, but a file should not stay empty for hours either.
+            eprintln!("{message}");
+            self.reported = Instant::now();
+        }
+        self.bar.set_message(message);
+        Ok(())
+    }
+
+    fn draw(&self, learner: &Learner<S::Network>) -> Result<(), TrainError> {
+        let picture = self.stage.picture(&learner.averaged());
+        pictures::save(&picture, &self.folder.path.join(format!("samples-{:08}.png", learner.step())))
+    }
+}
+
+fn due(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+/// A bar over steps where their number is known, else over the time that was asked for.
+fn bar(limits: &Limits, step: u64) -> ProgressBar {
+    let length = limits.steps.unwrap_or_else(|| (limits.minutes.unwrap_or_default() * 60.0).ceil() as u64);
+    let target = if limits.progress { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{wide_bar} {percent}%  {msg}, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message("starting");
+    if limits.steps.is_some() {
+        bar.set_position(step);
+        // The rate is that of this sitting, not of the steps it found done.
+        bar.reset_eta();
+    }
+    bar
+}

@@ -1,0 +1,171 @@
+//! Every tensor of the golden case (`tests/golden`), computed by the authors' code in float32, against ours.
+//!
+//! Bounds: 1e-4 relative for a single pass, 1e-3 for a ten-step chain. The same checks run on the GPU backend where wgpu finds an
+//! adapter (Mesa's software Vulkan counts) and are skipped by name where it does not.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use pdae_studio::checkpoint::import::ImportOptions;
+use pdae_studio::checkpoint::tensors::Precision;
+use pdae_studio::checkpoint::{Bundle, import};
+use pdae_studio::diffusion::{Schedule, lerp, slerp};
+use pdae_studio::model::{Autoencoder, Guidance};
+
+const SINGLE: f64 = 1e-4;
+const CHAIN: f64 = 1e-3;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64")
+}
+
+fn bundle() -> Bundle {
+    import(&folder(), &ImportOptions { precision: Precision::F32, ..Default::default() }).expect("the golden case imports")
+}
+
+/// The reference tensors, and which of them a test has looked at.
+struct Golden {
+    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    device: Device,
+}
+
+impl Golden {
+    fn new(device: &Device) -> Self {
+        let bytes = std::fs::read(folder().join("golden.safetensors")).expect("golden.safetensors");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let tensors = file
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| {
+                let values = match view.dtype() {
+                    safetensors::Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                    safetensors::Dtype::I64 => view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+                    other => panic!("{name}: {other:?}"),
+                };
+                (name, (view.shape().to_vec(), values))
+            })
+            .collect();
+        Self { tensors, device: device.clone() }
+    }
+
+    fn values(&self, name: &str) -> Vec<f32> {
+        self.tensors[name].1.clone()
+    }
+
+    fn integers(&self, name: &str) -> Vec<usize> {
+        self.values(name).into_iter().map(|v| v as usize).collect()
+    }
+
+    fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
+        let (shape, values) = &self.tensors[name];
+        Tensor::from_data(TensorData::new(values.clone(), shape.clone()), &self.device)
+    }
+
+    #[track_caller]
+    fn check<const D: usize>(&self, name: &str, got: Tensor<D>, bound: f64) {
+        assert_eq!(got.dims().to_vec(), self.tensors[name].0, "{name}: shape");
+        self.check_values(name, &got.into_data().convert::<f32>().try_to_vec::<f32>().expect("floats"), bound);
+    }
+
+    #[track_caller]
+    fn check_values(&self, name: &str, got: &[f32], bound: f64) {
+        let error = relative_error(got, &self.tensors[name].1);
+        println!("{name}: relative error {error:.1e}");
+        assert!(error < bound, "{name}: relative error {error:.2e}, allowed {bound:.0e}");
+    }
+}
+
+/// `|got - want| / |want|`, Euclidean.
+fn relative_error(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut got.iter().zip(want).map(|(a, b)| f64::from(a - b)));
+    difference / norm(&mut want.iter().map(|v| f64::from(*v))).max(1e-12)
+}
+
+fn single_passes(model: &Autoencoder, golden: &Golden) {
+    let t = golden.integers("t");
+    golden.check("z", model.semantic_latent(golden.tensor("x_0")), SINGLE);
+    let (eps, gradient) = model.decoder.forward(golden.tensor("x_t"), &t, golden.tensor("z"));
+    golden.check("epsilon", eps, SINGLE);
+    golden.check("gradient", gradient, SINGLE);
+    golden.check("dpm_epsilon", model.decoder.denoiser.forward(golden.tensor("x_t"), &t), SINGLE);
+    let latent_dpm = model.latent_dpm.as_ref().expect("the golden case has a latent DPM");
+    golden.check("latent_epsilon", latent_dpm.forward(golden.tensor("latent_z_T"), &t), SINGLE);
+}
+
+#[test]
+fn single_passes_on_cpu() {
+    let device = Device::flex();
+    single_passes(&bundle().build(&device).expect("networks"), &Golden::new(&device));
+}
+
+#[test]
+fn chains_on_cpu() {
+    let device = Device::flex();
+    let (bundle, golden) = (bundle(), Golden::new(&device));
+    let model = bundle.build(&device).expect("networks");
+    chains(&model, &bundle, &golden);
+}
+
+fn chains(model: &Autoencoder, bundle: &Bundle, golden: &Golden) {
+    let (x_0, z, x_t): (Tensor<4>, Tensor<2>, Tensor<4>) = (golden.tensor("x_0"), golden.tensor("z"), golden.tensor("x_T"));
+    golden.check("x_T", model.infer_stochastic_latent(x_0, &z, 10), CHAIN);
+    let guidance = Guidance::default();
+    golden.check("reconstruction", model.decode(x_t.clone(), &z, 10, guidance), CHAIN);
+    golden.check("reconstruction_stop_0.3", model.decode(x_t.clone(), &z, 10, Guidance { stop_percent: 0.3, ..guidance }), CHAIN);
+    // Stopping the guidance before the first step leaves the plain DPM.
+    golden.check("dpm_sample", model.decode(x_t.clone(), &z, 10, Guidance { stop_percent: 1.0, ..guidance }), CHAIN);
+
+    // The edit's latent arithmetic itself is checked in `edited_latent`.
+    golden.check("edited", model.decode(x_t.clone(), &golden.tensor("edited_z"), 10, guidance), CHAIN);
+
+    let alpha = f64::from(golden.values("interpolation_alpha")[0]);
+    let (z_a, z_b) = (z.clone().slice([0..1]), z.slice([1..2]));
+    let (x_a, x_b) = (x_t.clone().slice([0..1]), x_t.slice([1..2]));
+    let mixed_z = lerp(z_a.clone(), z_b.clone(), alpha);
+    let mixed_x = slerp(x_a, x_b, alpha);
+    golden.check("interpolated_z", mixed_z.clone(), SINGLE);
+    golden.check("interpolated_x_T", mixed_x.clone(), SINGLE);
+    golden.check("interpolation", model.decode(mixed_x.clone(), &mixed_z, 10, guidance), CHAIN);
+    golden.check("trajectory_interpolation", model.decode_trajectory(mixed_x, &z_a, &z_b, alpha, 10), CHAIN);
+
+    let sample = model.sample_latents(golden.tensor("latent_z_T"), 10).expect("a latent DPM");
+    golden.check("latent_sample_clamped", sample.clone(), CHAIN);
+    let space = bundle.latent_space();
+    let dim = space.mean.len();
+    let (mean, std) = (model.tensor(space.mean, [1, dim]), model.tensor(space.std, [1, dim]));
+    golden.check("latent_sample", sample * std + mean, CHAIN);
+}
+
+#[test]
+fn tables_and_forward_process() {
+    let device = Device::flex();
+    let golden = Golden::new(&device);
+    let schedule = Schedule::new(&bundle().manifest.config.schedule);
+    let narrow = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<_>>();
+    golden.check_values("schedule.alphas_cumprod", &narrow(&schedule.alphas_cumprod), 1e-6);
+    golden.check_values("schedule.shift_coef", &narrow(&schedule.shift_coef), 1e-6);
+    golden.check_values("schedule.loss_weight", &narrow(&schedule.loss_weight), 1e-6);
+    assert_eq!(schedule.ddim_timesteps(10), golden.integers("ddim_timestep_map"));
+
+    let (x_0, noise): (Tensor<4>, Tensor<4>) = (golden.tensor("x_0"), golden.tensor("noise"));
+    let rows = golden.integers("t").into_iter().enumerate().map(|(i, t)| {
+        let (signal, sigma) = schedule.forward_factors(t);
+        x_0.clone().slice([i..i + 1]) * signal + noise.clone().slice([i..i + 1]) * sigma
+    });
+    golden.check("x_t", Tensor::cat(rows.collect(), 0), 1e-6);
+}
+
+#[test]
+fn on_the_gpu_backend() {
+    let Some(device) = pdae_studio::device::DeviceChoice::Gpu.open().map(|found| found.device).ok() else {
+        println!("SKIPPED on_the_gpu_backend: wgpu finds no adapter on this machine");
+        return;
+    };
+    let (bundle, golden) = (bundle(), Golden::new(&device));
+    let model = bundle.build(&device).expect("networks");
+    single_passes(&model, &golden);
+    chains(&model, &bundle, &golden);
+}

@@ -1,0 +1,409 @@
+//! Training on the CPU with networks of a size that learns in seconds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use clap::Parser;
+use image::RgbImage;
+use pdae_studio::checkpoint::import::ImportOptions;
+use pdae_studio::checkpoint::tensors::Precision;
+use pdae_studio::checkpoint::{Bundle, import};
+use pdae_studio::cli::train::TrainArgs;
+use pdae_studio::diffusion::{Schedule, ScheduleConfig};
+use pdae_studio::model::parameters::WeightData;
+use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, ModelConfig, Parameters};
+use pdae_studio::training::autoencoder::{self, AutoencoderStage, BundleDetails, Networks};
+use pdae_studio::training::data::{AttributeTable, square};
+use pdae_studio::training::directions::{self, DirectionsJob, FitOptions, auroc};
+use pdae_studio::training::dpm::{self, DpmStage};
+use pdae_studio::training::run::{self, Stage, StageKind, batch_loss};
+use pdae_studio::training::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
+
+fn tiny_model() -> ModelConfig {
+    ModelConfig {
+        image_size: 64,
+        patch: 4,
+        latent_dim: 8,
+        encoder: EncoderKind::Celeba64,
+        denoiser: DenoiserConfig {
+            base_channel: 32,
+            channel_multiplier: vec![1],
+            num_residual_blocks_of_a_block: 1,
+            attention_resolutions: vec![],
+            num_heads: 1,
+            head_channel: -1,
+            use_new_attention_order: false,
+        },
+        schedule: ScheduleConfig::default(),
+        latent_dpm: None,
+    }
+}
+
+fn config(stage: StageKind) -> RunConfig {
+    let hyperparameters = Hyperparameters { batch: 4, rate: 2e-3, warmup: 5, ema: 0.9, ..Hyperparameters::default() };
+    RunConfig { stage, model: tiny_model(), hyperparameters }
+}
+
+fn limits(steps: u64) -> Limits {
+    Limits { steps: Some(steps), save_every: 2, sample_every: 0, log_every: 1, ..Limits::default() }
+}
+
+/// Smooth colour ramps; every second one (odd `i`) is bright on the left.
+fn picture(i: usize, size: u32) -> RgbImage {
+    RgbImage::from_fn(size, size, |x, y| {
+        let bright = if i % 2 == 1 && x < size / 2 { 120 } else { 0 };
+        let ramp = |v: u32, k: usize| (v * 100 / size + (i * k % 30) as u32 + bright).min(255) as u8;
+        image::Rgb([ramp(x, 7), ramp(y, 11), ramp((x + y) / 2, 13)])
+    })
+}
+
+/// A folder of `count` PNG pictures, `000.png` first.
+fn folder_of_images(count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for i in 0..count {
+        picture(i, 64).save(folder.path().join(format!("{i:03}.png"))).expect("a picture");
+    }
+    folder
+}
+
+fn images(count: usize, validation: usize) -> Arc<ImageSet> {
+    Arc::new(ImageSet::load(folder_of_images(count).path(), 64, validation).expect("images"))
+}
+
+fn scalar(tensor: Tensor<1>) -> f64 {
+    f64::from(tensor.into_scalar::<f32>())
+}
+
+/// Reference tensors of the golden case.
+fn golden<const D: usize>(name: &str) -> Tensor<D> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64/golden.safetensors");
+    let bytes = std::fs::read(path).expect("golden.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let view = file.tensor(name).expect("the tensor");
+    let values: Vec<f32> = match view.dtype() {
+        safetensors::Dtype::I64 => view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+        _ => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+    };
+    Tensor::from_data(TensorData::new(values, view.shape().to_vec()), &Device::flex())
+}
+
+#[test]
+fn golden_losses() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64");
+    let bundle = import(&folder, &ImportOptions { precision: Precision::F32, ..Default::default() }).expect("the golden case imports");
+    let model = &bundle.manifest.config;
+    let schedule = Schedule::new(&model.schedule);
+    let networks = Networks::new(&mut Parameters::from_weights(&bundle.weights, &Device::flex()), model).expect("networks");
+    let t: Vec<usize> = golden::<1>("t").into_data().try_to_vec::<f32>().expect("floats").into_iter().map(|t| t as usize).collect();
+    let check = |name: &str, got: Tensor<1>| {
+        let (got, want) = (scalar(got), scalar(golden(name)));
+        let error = (got - want).abs() / want;
+        println!("{name}: {got:.6}, reference {want:.6}, relative error {error:.1e}");
+        assert!(error < 1e-4, "{name}: {got} is not {want}");
+    };
+    check("dpm_training_loss", dpm::loss(&networks.decoder.denoiser, &schedule, None, golden("x_0"), golden("noise"), &t));
+    check("training_loss", autoencoder::loss(&networks, &schedule, golden("x_0"), golden("noise"), &t));
+}
+
+/// Mean loss of an averaged network over fixed batches.
+fn judge<S: Stage>(stage: &S, learner: &Learner<S::Network>, data: &ImageSet) -> f64 {
+    let network = learner.averaged();
+    let batches = (0..8).map(|i| data.draw(99, i, 8, stage.timesteps()));
+    batches.map(|batch| scalar(batch_loss(stage, &network, batch, &Device::flex()))).sum::<f64>() / 8.0
+}
+
+fn trained_dpm(folder: &RunFolder, data: &Arc<ImageSet>, steps: u64) -> RunConfig {
+    let config = config(StageKind::Dpm);
+    dpm::train(folder, &config, data, &limits(steps), &Device::flex()).expect("a trained DPM");
+    config
+}
+
+#[test]
+fn both_stages_learn_and_the_dpm_stays_frozen() {
+    let (data, device) = (images(6, 0), Device::flex());
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let dpm_folder = RunFolder::create(&place.path().join("dpm")).expect("a run folder");
+    let config_dpm = config(StageKind::Dpm);
+    let stage = DpmStage::new(&config_dpm);
+    let mut learner = dpm::learner(&config_dpm.model, config_dpm.hyperparameters, &device).expect("a DPM");
+    let before = judge(&stage, &learner, &data);
+    let started = std::time::Instant::now();
+    run::train(&stage, &mut learner, &data, &dpm_folder, &config_dpm, &limits(300), &device.clone().autodiff()).expect("training");
+    let after = judge(&stage, &learner, &data);
+    println!("DPM: {before:.4} to {after:.4}, {:.0} samples/s", 300.0 * 4.0 / started.elapsed().as_secs_f64());
+    assert!(after < 0.7 * before, "the DPM's loss went from {before} to {after}");
+
+    let (model, weights) = dpm::load(dpm_folder.path()).expect("the DPM");
+    let config = RunConfig { stage: StageKind::Autoencoder, model, ..config(StageKind::Autoencoder) };
+    let stage = AutoencoderStage::new(&config, &data, &device);
+    let mut learner = autoencoder::learner(&config.model, Some(&weights), config.hyperparameters, &device).expect("networks");
+    let before = judge(&stage, &learner, &data);
+    let folder = RunFolder::create(&place.path().join("autoencoder")).expect("a run folder");
+    run::train(&stage, &mut learner, &data, &folder, &config, &limits(40), &device.autodiff()).expect("training");
+    let after = judge(&stage, &learner, &data);
+    println!("autoencoder: {before:.4} to {after:.4}");
+    assert!(after < 0.9 * before, "the autoencoder's loss went from {before} to {after}");
+
+    let trained = learner.averaged_weights();
+    for (name, data) in &weights.tensors {
+        assert_eq!(trained.get(name), Some(data), "{name} belongs to the frozen DPM");
+    }
+    assert!(learner.state().keys().all(|key| !key.starts_with("ema.decoder.input_blocks")));
+}
+
+/// The state after training `steps` steps in a folder, from whatever the folder holds.
+fn state_after<S: Stage>(
+    stage: &S,
+    mut learner: Learner<S::Network>,
+    data: &Arc<ImageSet>,
+    folder: &RunFolder,
+    config: &RunConfig,
+    steps: u64,
+) -> BTreeMap<String, WeightData> {
+    run::train(stage, &mut learner, data, folder, config, &limits(steps), &Device::flex().autodiff()).expect("training");
+    learner.state()
+}
+
+#[test]
+fn a_killed_run_goes_on_as_if_never_stopped() {
+    let (data, config) = (images(6, 0), config(StageKind::Dpm));
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let stage = DpmStage::new(&config);
+    let fresh = || dpm::learner(&config.model, config.hyperparameters, &Device::flex()).expect("a DPM");
+    let folder = |name: &str| RunFolder::create(&place.path().join(name)).expect("a run folder");
+
+    let straight = state_after(&stage, fresh(), &data, &folder("straight"), &config, 7);
+
+    let stopped = folder("stopped");
+    state_after(&stage, fresh(), &data, &stopped, &config, 3);
+    // What a kill in the middle of the next save leaves: half a newer state, half a line of the log.
+    std::fs::write(stopped.path().join("state-00000004.safetensors"), [0; 100]).expect("a file");
+    let log = stopped.path().join("loss.jsonl");
+    let lines = std::fs::read_to_string(&log).expect("the loss log");
+    let newer = lines.lines().last().expect("a line").replace("\"step\":3", "\"step\":4");
+    std::fs::write(&log, format!("{lines}{newer}\n{{\"step\":5,\"sam")).expect("a file");
+    let resumed = state_after(&stage, fresh(), &data, &stopped, &config, 7);
+
+    assert!(straight == resumed, "the resumed run ended in other weights");
+    let losses = |folder: &RunFolder| -> Vec<(u64, u64, f64)> {
+        folder.losses().expect("the log").iter().map(|entry| (entry.step, entry.samples, entry.loss)).collect()
+    };
+    assert_eq!(losses(&folder("straight")), losses(&stopped));
+    let left = std::fs::read_dir(stopped.path()).expect("the folder").count();
+    assert_eq!(left, 4, "configuration, pointer, one state, log");
+
+    let other = RunConfig { model: ModelConfig { patch: 4, ..config.model.clone() }, ..config.clone() };
+    assert!(matches!(stopped.set_config(&other), Err(TrainError::OtherRun { .. })));
+}
+
+/// A stage that breaks in a chosen way from a step on.
+struct Breaking {
+    inner: DpmStage,
+    calls: std::cell::Cell<u32>,
+    with: fn(Tensor<1>) -> Tensor<1>,
+}
+
+impl Stage for Breaking {
+    type Network = Denoiser;
+
+    fn timesteps(&self) -> usize {
+        self.inner.timesteps()
+    }
+
+    fn loss(&self, network: &Denoiser, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
+        self.calls.set(self.calls.get() + 1);
+        let loss = self.inner.loss(network, x_0, noise, t);
+        if self.calls.get() > 3 { (self.with)(loss) } else { loss }
+    }
+
+    fn picture(&self, averaged: &Denoiser) -> RgbImage {
+        self.inner.picture(averaged)
+    }
+}
+
+#[test]
+fn a_failing_device_or_loss_keeps_the_last_state() {
+    let (data, config) = (images(4, 0), config(StageKind::Dpm));
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let breaks: [(&str, fn(Tensor<1>) -> Tensor<1>); 2] = [("lost", |_| panic!("device lost")), ("nan", |loss| loss * f64::NAN)];
+    for (name, with) in breaks {
+        let folder = RunFolder::create(&place.path().join(name)).expect("a run folder");
+        let stage = Breaking { inner: DpmStage::new(&config), calls: 0.into(), with };
+        let mut learner = dpm::learner(&config.model, config.hyperparameters, &Device::flex()).expect("a DPM");
+        let error =
+            run::train(&stage, &mut learner, &data, &folder, &config, &limits(9), &Device::flex().autodiff()).expect_err("a failure");
+        let text = error.to_string();
+        println!("{text}");
+        assert!(text.contains("state of step 2 is kept"), "{text}");
+        assert_eq!(folder.state().expect("the state").0.step, 2);
+    }
+}
+
+#[test]
+fn damaged_files_cost_one_image_each() {
+    let folder = folder_of_images(5);
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("002.png"), b"no picture at all").expect("a file");
+    let bytes = std::fs::read(at("003.png")).expect("a picture");
+    std::fs::write(at("003.png"), &bytes[..bytes.len() / 2]).expect("a file");
+    std::fs::write(at("notes.txt"), b"not an image, not counted").expect("a file");
+    picture(0, 200).save(at("big.jpg")).expect("a picture");
+    let set = ImageSet::load(folder.path(), 64, 1).expect("images");
+    assert_eq!((set.names.join(" ").as_str(), set.broken, set.training()), ("000 001 004 big", 2, 3));
+
+    let tar_path = at("images.tar");
+    let mut tar = tar::Builder::new(std::fs::File::create(&tar_path).expect("a tar"));
+    for name in ["004.png", "000.png", "002.png"] {
+        tar.append_path_with_name(at(name), format!("some/folder/{name}")).expect("an entry");
+    }
+    tar.finish().expect("a tar");
+    let from_tar = ImageSet::load(&tar_path, 64, 0).expect("images");
+    assert_eq!((from_tar.names.join(" ").as_str(), from_tar.broken), ("000 004", 1));
+    let values = |set: &ImageSet, i| set.images(&[i], &Device::flex()).into_data().try_to_vec::<f32>().expect("floats");
+    assert_eq!(values(&from_tar, 1), values(&set, 2));
+
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let error = ImageSet::load(empty.path(), 64, 0).expect_err("an empty folder").to_string();
+    assert!(error.contains("holds no image"), "{error}");
+    assert!(matches!(ImageSet::load(folder.path(), 64, 4), Err(TrainError::AllHeldBack { .. })));
+}
+
+#[test]
+fn batches_repeat_flip_and_spare_the_validation_images() {
+    let set = images(4, 2);
+    let image = |i: usize| set.images(&[i], &Device::flex());
+    let flipped = |x: &Tensor<4>| x.clone().flip([3]);
+    let kinds: Vec<Vec<f32>> =
+        [0, 1].into_iter().flat_map(|i| [image(i), flipped(&image(i))]).map(|x| x.into_data().try_to_vec().expect("floats")).collect();
+    let mut seen = [0; 4];
+    for step in 0..8 {
+        let batch = set.draw(1, step, 4, 1000);
+        assert_eq!(batch.x_0, set.draw(1, step, 4, 1000).x_0);
+        assert_ne!(batch.noise, set.draw(1, step + 1, 4, 1000).noise);
+        assert!(batch.t.iter().all(|t| *t < 1000));
+        let values: Vec<f32> = batch.x_0.try_to_vec().expect("floats");
+        assert!(values.iter().all(|v| (-1.0..=1.0).contains(v)));
+        for drawn in values.chunks_exact(3 * 64 * 64) {
+            seen[kinds.iter().position(|kind| kind == drawn).expect("a training image, mirrored or not")] += 1;
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
+#[test]
+fn resizing_averages() {
+    let checks = RgbImage::from_fn(8, 4, |x, y| image::Rgb([if (x + y) % 2 == 0 { 200 } else { 100 }; 3]));
+    assert!(square(&checks, 2).pixels().all(|p| p.0 == [150; 3]));
+    // Where the sides do not divide, fine checks must still come out grey and not as coarser checks.
+    let checks = RgbImage::from_fn(90, 90, |x, y| image::Rgb([if (x + y) % 2 == 0 { 200 } else { 100 }; 3]));
+    assert!(square(&checks, 40).pixels().all(|p| p.0[0].abs_diff(150) < 12));
+}
+
+#[test]
+fn areas_under_the_curve() {
+    let scored = |values: &[(f32, bool)]| auroc(values.to_vec());
+    assert_eq!(scored(&[(0.1, false), (0.2, false), (0.7, true), (0.9, true)]), Some(1.0));
+    assert_eq!(scored(&[(0.1, true), (0.9, false)]), Some(0.0));
+    assert_eq!(scored(&[(0.5, true), (0.5, false), (0.5, false)]), Some(0.5));
+    assert_eq!(scored(&[(0.5, true), (0.6, true)]), None);
+}
+
+#[test]
+fn directions_find_what_was_planted() {
+    let folder = folder_of_images(48);
+    let table = folder.path().join("attributes.csv");
+    let rows: String = (0..48).map(|i| format!("{i:03}.png,{},{}\n", if i % 2 == 1 { "1" } else { "-1" }, 1)).collect();
+    std::fs::write(&table, format!("image,Bright_Left,Always\n{rows}")).expect("a table");
+
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let dpm = RunFolder::create(&place.path().join("dpm")).expect("a run folder");
+    let data = images(4, 0);
+    let config_dpm = trained_dpm(&dpm, &data, 1);
+    let run = RunFolder::create(&place.path().join("run")).expect("a run folder");
+    let config = RunConfig { model: config_dpm.model, ..config(StageKind::Autoencoder) };
+    let (_, weights) = dpm::load(dpm.path()).expect("the DPM");
+    autoencoder::train(&run, &config, Some(&weights), &data, &limits(1), &Device::flex()).expect("a trained autoencoder");
+    let target = place.path().join("bundle");
+    let details = BundleDetails {
+        name: "Test".into(),
+        licence: "none".into(),
+        data: "ramps".into(),
+        device: "CPU".into(),
+        precision: Precision::F16,
+    };
+    autoencoder::write_bundle(&run, &target, &details).expect("a bundle");
+
+    let fit = FitOptions { iterations: 100, ..FitOptions::default() };
+    let job = DirectionsJob { bundle: target.clone(), data: folder.path().into(), attributes: table.clone(), validation: 16, fit };
+    let report = directions::add_to_bundle(&job, &Device::flex(), |_| {}).expect("directions");
+    println!("{report:?}");
+    assert_eq!((report.images, report.held_back), (16, true));
+    assert!(report.auroc[0].1.expect("both kinds") > 0.95);
+    assert_eq!(report.auroc[1], ("Always".to_owned(), None));
+
+    let bundle = Bundle::load(&target).expect("the bundle");
+    assert_eq!(bundle.manifest.attributes, ["Bright_Left", "Always"]);
+    assert_eq!(bundle.manifest.provenance.details["steps"], "1");
+    assert_eq!(bundle.weights.tensors["classifier.weight"].shape, [2, 8]);
+    assert!(bundle.weights.tensors["latents.std"].values.iter().all(|v| *v > 0.0));
+    bundle.build(&Device::flex()).expect("networks");
+
+    let wrong = |text: &str| {
+        std::fs::write(&table, text).expect("a table");
+        AttributeTable::load(&table).expect_err("a mistake").to_string()
+    };
+    assert!(wrong("name,Smiling\n000,1\n").contains("no column called image"));
+    assert!(wrong("image,Smiling\n000,maybe\n").contains("\"maybe\", not 1, 0 or -1"));
+    std::fs::write(&table, "image,Smiling\nother,1\n").expect("a table");
+    let error = directions::add_to_bundle(&job, &Device::flex(), |_| {}).expect_err("no common image").to_string();
+    assert!(error.contains("none of the training images"), "{error}");
+}
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    train: TrainArgs,
+}
+
+fn command(line: &str) -> Result<(), TrainError> {
+    pdae_studio::cli::train::run(Command::parse_from(line.split_whitespace()).train)
+}
+
+#[test]
+fn from_photos_to_a_bundle_on_the_command_line() {
+    let photos = folder_of_images(6);
+    let table = photos.path().join("attributes.csv");
+    let rows: String = (0..6).map(|i| format!("{i:03},{}\n", i % 2)).collect();
+    std::fs::write(&table, format!("image,Bright_Left\n{rows}")).expect("a table");
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let (photos, place) = (photos.path().display(), place.path());
+    let common = format!("--data {photos} --batch 2 --device cpu --validation 2");
+    let network = "--preset tiny64 --patch 8 --base 32 --mult 1 --attention 4 --latent 8";
+    let (dpm, run) = (place.join("dpm"), place.join("run"));
+
+    let without_limit = command(&format!("train dpm --run {} {common}", dpm.display()));
+    assert!(matches!(without_limit, Err(TrainError::NoLimit)));
+    command(&format!("train dpm --run {} {common} {network} --steps 2 --sample-every 0", dpm.display())).expect("a DPM");
+    // Going on needs neither the network nor the hyperparameters again.
+    command(&format!("train dpm --run {} --data {photos} --device cpu --steps 3", dpm.display())).expect("a DPM");
+    let progress = RunFolder::existing(&dpm).expect("a run").progress().expect("a state").expect("a state");
+    assert_eq!((progress.step, progress.samples), (3, 6));
+    let sample = image::open(dpm.join("samples-00000003.png")).expect("a sample picture");
+    assert_eq!((sample.width(), sample.height()), (8 * 64, 2 * 64));
+
+    let autoencoder = format!("train autoencoder --run {} {common} --steps 2 --attributes {}", run.display(), table.display());
+    assert!(matches!(command(&autoencoder), Err(TrainError::NoDpm)));
+    command(&format!("{autoencoder} --dpm {} --name Ramps", dpm.display())).expect("an autoencoder");
+    let bundle = Bundle::load(&run.join("bundle")).expect("the bundle");
+    assert_eq!((bundle.manifest.name.as_str(), bundle.manifest.attributes.len()), ("Ramps", 1));
+    let sample = image::open(run.join("samples-00000002.png")).expect("a sample picture");
+    assert_eq!((sample.width(), sample.height()), (2 * 64, 2 * 64));
+
+    let wrong = command(&format!("train dpm --run {} {common} --steps 1", run.display())).expect_err("another stage").to_string();
+    assert!(wrong.contains("train autoencoder"), "{wrong}");
+    let bundle = run.join("bundle");
+    command(&format!("train directions --bundle {} --data {photos} --attributes {} --device cpu", bundle.display(), table.display()))
+        .expect("directions");
+}

@@ -1,0 +1,301 @@
+//! The real window with the real engine, without a screen: a tiny bundle, a generated photo, and what a person would do.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use egui::accesskit::Role;
+use egui::{Key, Modifiers, Theme};
+use egui_kittest::kittest::{NodeT, Queryable};
+use egui_kittest::wgpu::WgpuTestRenderer;
+use egui_kittest::{Harness, HarnessBuilder, Node, SnapshotOptions, SnapshotResults};
+use image::{Rgb, RgbImage};
+use pdae_studio::checkpoint::import;
+use pdae_studio::checkpoint::import::ImportOptions;
+use pdae_studio::device::DeviceChoice;
+use pdae_studio::engine::Quality;
+use pdae_studio::studio::{StartOptions, StudioApp};
+
+/// Far more than the slowest machine needs for any of this.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A window and the files that it works on.
+struct Window {
+    harness: Harness<'static, StudioApp>,
+    folder: tempfile::TempDir,
+}
+
+impl Window {
+    /// Opens the window on a photo and waits until the first picture is final and the photo is read.
+    fn open() -> Self {
+        Self::open_with(Theme::Dark, |builder| builder)
+    }
+
+    fn open_with(theme: Theme, adapt: impl FnOnce(HarnessBuilder<StudioApp>) -> HarnessBuilder<StudioApp>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let bundle = folder.path().join("tiny");
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64");
+        let options = ImportOptions { name: "Tiny".into(), ..Default::default() };
+        import(&golden, &options).expect("the golden case imports").save(&bundle, false).expect("the bundle is written");
+        let photo = folder.path().join("portrait.png");
+        drawing().save(&photo).expect("the photo is written");
+
+        let start = StartOptions { bundle, photo: Some(photo), device: DeviceChoice::Cpu };
+        let builder = Harness::builder().with_size([1100.0, 700.0]).with_theme(theme).with_max_steps(12);
+        let harness = adapt(builder).build_eframe(|cc| StudioApp::new(cc, start).for_tests());
+        let mut window = Self { harness, folder };
+        window.until("the first picture", |app| app.shown().is_some_and(|shown| shown.quality == Quality::Final) && !app.is_busy());
+        window.harness.run();
+        window
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn app(&self) -> &StudioApp {
+        self.harness.state()
+    }
+
+    /// Draws frames until the engine has answered.
+    #[track_caller]
+    fn until(&mut self, what: &str, done: impl Fn(&StudioApp) -> bool) {
+        let began = Instant::now();
+        loop {
+            self.harness.step();
+            if done(self.app()) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "no {what}; notices: {:?}", self.app().notices().collect::<Vec<_>>());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for the final picture of the recipe as it stands.
+    #[track_caller]
+    fn until_final(&mut self) {
+        self.until("final picture", |app| {
+            app.shown().is_some_and(|shown| shown.generation == app.generation() && shown.quality == Quality::Final)
+        });
+    }
+
+    #[track_caller]
+    fn slider<'a>(&'a self, label: &'a str) -> Node<'a> {
+        self.harness.get_by_role_and_label(Role::Slider, label)
+    }
+
+    #[track_caller]
+    fn click(&mut self, label: &str) {
+        self.harness.get_by_role_and_label(Role::Button, label).click();
+        self.harness.run();
+    }
+
+    fn type_path(&mut self, path: &Path) {
+        *self.harness.state_mut().path_text_mut().expect("the path field is open") = path.display().to_string();
+        self.harness.run();
+    }
+}
+
+/// Something with a middle and a few edges; the tiny network knows no faces anyway.
+fn drawing() -> RgbImage {
+    RgbImage::from_fn(96, 96, |x, y| {
+        let (dx, dy) = (x as f32 - 48.0, y as f32 - 50.0);
+        if (dx / 30.0).powi(2) + (dy / 40.0).powi(2) < 1.0 { Rgb([214, 170, 140]) } else { Rgb([60, 80 + y as u8, 110 + x as u8]) }
+    })
+}
+
+#[test]
+fn the_window_opens_with_a_photo_and_sliders() {
+    let window = Window::open();
+    for label in ["Smile", "Open mouth", "Young", "Masculine"] {
+        window.slider(label);
+    }
+    assert!(window.harness.query_by_role_and_label(Role::Slider, "Glasses").is_none(), "its group is closed at first");
+    assert!(window.harness.query_by_role_and_label(Role::Image, "portrait").is_some(), "the photo's name is shown");
+    assert_eq!(window.app().notices().count(), 0);
+}
+
+#[test]
+fn a_value_that_is_set_gives_a_final_picture_and_undo_takes_it_back() {
+    let mut window = Window::open();
+    let first = window.app().shown().expect("a picture");
+    window.slider("Smile").set_value_accesskit(60.0);
+    window.until("the change", |app| app.recipe().slider("Smiling") == 60.0);
+    // The preview follows at once, the final picture after a short rest.
+    for _ in 0..3 {
+        window.harness.step();
+    }
+    window.until_final();
+    let edited = window.app().shown().expect("a picture");
+    assert!(edited.generation > first.generation);
+
+    window.click("Undo");
+    assert_eq!(window.app().recipe().slider("Smiling"), 0.0);
+    window.until_final();
+    assert!(window.app().shown().is_some_and(|shown| shown.generation > edited.generation));
+
+    window.click("Redo");
+    assert_eq!(window.app().recipe().slider("Smiling"), 60.0);
+    window.click("Reset Smile");
+    assert_eq!(window.app().recipe().slider("Smiling"), 0.0);
+    window.until_final();
+}
+
+#[test]
+fn a_drag_shows_previews_and_is_one_step() {
+    let mut window = Window::open();
+    let first = window.app().generation();
+    let rail = window.slider("Smile").rect();
+    window.harness.hover_at(rail.center());
+    window.harness.drag_at(rail.center());
+    window.harness.step();
+    for share in [0.6, 0.7, 0.8] {
+        window.harness.hover_at(egui::pos2(rail.left() + share * rail.width(), rail.center().y));
+        window.harness.step();
+    }
+    assert!(window.app().generation() >= first + 3, "a picture is asked for at every move");
+    window.until("preview", |app| app.shown().is_some_and(|shown| shown.generation > first && shown.quality == Quality::Preview));
+    let dragged = window.app().recipe().slider("Smiling");
+    assert!((50.0..80.0).contains(&dragged), "{dragged}");
+
+    window.harness.drop_at(egui::pos2(rail.left() + 0.8 * rail.width(), rail.center().y));
+    window.until_final();
+    assert_eq!(window.app().recipe().slider("Smiling"), dragged);
+    window.harness.key_press_modifiers(Modifiers::COMMAND, Key::Z);
+    window.harness.run();
+    assert_eq!(window.app().recipe().slider("Smiling"), 0.0, "one step back");
+}
+
+#[test]
+fn the_keyboard_reaches_and_moves_a_slider() {
+    let mut window = Window::open();
+    for _ in 0..60 {
+        if window.slider("Smile").is_focused() {
+            break;
+        }
+        window.harness.key_press(Key::Tab);
+        window.harness.run();
+    }
+    assert!(window.slider("Smile").is_focused(), "Tab comes by every slider");
+    for _ in 0..5 {
+        window.harness.key_press(Key::ArrowRight);
+        window.harness.step();
+    }
+    window.harness.run();
+    assert_eq!(window.app().recipe().slider("Smiling"), 5.0);
+    window.until_final();
+}
+
+#[test]
+fn a_search_finds_sliders_in_closed_groups() {
+    let mut window = Window::open();
+    window.harness.get_by_label("Search sliders").focus();
+    window.harness.run();
+    window.harness.get_by_label("Search sliders").type_text("glass");
+    window.harness.run();
+    window.slider("Glasses");
+    assert!(window.harness.query_by_role_and_label(Role::Slider, "Smile").is_none());
+}
+
+#[test]
+fn the_edited_photo_is_saved_through_the_path_field() {
+    let mut window = Window::open();
+    window.slider("Smile").set_value_accesskit(100.0);
+    window.until("the change", |app| app.recipe().slider("Smiling") == 100.0);
+    let path = window.path("saved.png");
+    window.click("Save edited photo as…");
+    window.type_path(&path);
+    window.click("Save");
+    window.until("notice", |app| app.notices().any(|notice| notice.starts_with("Saved")));
+    let saved = image::open(&path).expect("a picture");
+    assert_eq!((saved.width(), saved.height()), (96, 96));
+    assert_ne!(saved.to_rgb8(), drawing(), "the edit is in it");
+
+    // A second time it asks, and Cancel leaves the file alone.
+    std::fs::write(&path, b"another file").expect("written");
+    window.click("Save edited photo as…");
+    window.type_path(&path);
+    window.click("Save");
+    assert!(window.harness.query_by_label("Replace saved.png?").is_some());
+    window.click("Cancel");
+    assert_eq!(std::fs::read(&path).expect("read"), b"another file");
+    window.click("Save");
+    window.click("Replace");
+    window.until("the replaced file", |_| image::open(&path).is_ok());
+}
+
+#[test]
+fn a_broken_photo_is_told_and_the_window_lives_on() {
+    let mut window = Window::open();
+    let broken = window.path("broken.jpg");
+    std::fs::write(&broken, b"this is no photo").expect("written");
+    window.click("Open…");
+    window.type_path(&broken);
+    window.click("Open");
+    window.until("notice", |app| app.notices().any(|notice| notice.contains("broken.jpg")));
+    assert!(!window.app().is_busy());
+    window.harness.run();
+    window.click("Dismiss");
+    assert_eq!(window.app().notices().count(), 0);
+
+    window.slider("Smile").set_value_accesskit(30.0);
+    window.until("the change", |app| app.recipe().slider("Smiling") == 30.0);
+    window.until_final();
+}
+
+#[test]
+fn a_pasted_picture_opens_with_its_sliders_at_zero() {
+    let mut window = Window::open();
+    window.slider("Smile").set_value_accesskit(30.0);
+    window.until("the change", |app| app.recipe().is_changed());
+    let image = egui::ColorImage::filled([120, 80], egui::Color32::from_rgb(90, 120, 150));
+    window.harness.event(egui::Event::PasteImage(image.into()));
+    window.until("the pasted picture", |app| !app.recipe().is_changed());
+    window.until_final();
+    assert!(window.harness.query_by_role_and_label(Role::Image, "Pasted picture").is_some());
+}
+
+#[test]
+fn menus_open_after_a_path_field_was_dismissed() {
+    let mut window = Window::open();
+    window.harness.key_press_modifiers(Modifiers::COMMAND, Key::O);
+    window.harness.run();
+    assert!(window.harness.query_by_label("Open a photo").is_some());
+    window.harness.key_press(Key::Escape);
+    window.harness.run();
+    assert!(window.harness.query_by_label("Open a photo").is_none());
+    window.click("View");
+    window.harness.get_by_label_contains("Zoom in").click();
+    window.harness.run();
+    window.click("View");
+    assert!(!window.harness.get_by_label_contains("Zoom to fit").accesskit_node().is_disabled(), "the picture is zoomed");
+}
+
+#[test]
+fn both_themes_and_all_ways_to_compare_look_as_they_did() {
+    let Some(()) = catch_unwind(AssertUnwindSafe(|| drop(WgpuTestRenderer::new()))).ok() else {
+        println!("SKIPPED both_themes_and_all_ways_to_compare_look_as_they_did: no graphics adapter");
+        return;
+    };
+    // Text is drawn a little differently from driver to driver.
+    let options = SnapshotOptions::new().threshold(1.5).max_failed_pixels(200usize);
+    let mut results = SnapshotResults::new();
+    for (theme, name, compare) in [(Theme::Dark, "dark", "Side by side"), (Theme::Light, "light", "Split")] {
+        let mut window = Window::open_with(theme, |builder| builder.wgpu().with_render_cursor(false));
+        window.slider("Smile").set_value_accesskit(60.0);
+        window.until("the change", |app| app.recipe().slider("Smiling") == 60.0);
+        for _ in 0..3 {
+            window.harness.step();
+        }
+        window.until_final();
+        window.click(compare);
+        window.harness.remove_cursor();
+        window.harness.run();
+        // What the tiny network decodes depends on the processor's rounding.
+        let mut decoded = window.harness.get_by_role_and_label(Role::Image, "portrait").rect();
+        decoded.min.x = decoded.center().x + 3.0;
+        window.harness.mask(decoded);
+        window.harness.snapshot_options(name, &options);
+        results.extend_harness(&mut window.harness);
+    }
+}
