@@ -4,6 +4,7 @@ use clap::Parser;
 use pdae_studio::cli::{self, Cli};
 
 fn main() -> std::process::ExitCode {
-    env_logger::init();
+    // Without a desktop portal, rfd reports that as an error and acts as on Cancel; the window says so in its own words.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error,rfd=off")).init();
     cli::run(Cli::parse())
 }

@@ -11,7 +11,7 @@ use pdae_studio::checkpoint::import::ImportOptions;
 use pdae_studio::checkpoint::tensors::Precision;
 use pdae_studio::checkpoint::{Bundle, import};
 use pdae_studio::diffusion::{Schedule, lerp, slerp};
-use pdae_studio::model::{Autoencoder, Guidance};
+use pdae_studio::model::{Autoencoder, Guidance, Prediction};
 
 const SINGLE: f64 = 1e-4;
 const CHAIN: f64 = 1e-3;
@@ -147,7 +147,8 @@ fn tables_and_forward_process() {
     let narrow = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<_>>();
     golden.check_values("schedule.alphas_cumprod", &narrow(&schedule.alphas_cumprod), 1e-6);
     golden.check_values("schedule.shift_coef", &narrow(&schedule.shift_coef), 1e-6);
-    golden.check_values("schedule.loss_weight", &narrow(&schedule.loss_weight), 1e-6);
+    let loss_weight: Vec<f64> = schedule.alphas_cumprod.iter().map(|abar| Prediction::Noise.autoencoder_weight(*abar)).collect();
+    golden.check_values("schedule.loss_weight", &narrow(&loss_weight), 1e-6);
     assert_eq!(schedule.ddim_timesteps(10), golden.integers("ddim_timestep_map"));
 
     let (x_0, noise): (Tensor<4>, Tensor<4>) = (golden.tensor("x_0"), golden.tensor("noise"));

@@ -13,7 +13,7 @@ use pdae_studio::checkpoint::{Bundle, import};
 use pdae_studio::cli::train::TrainArgs;
 use pdae_studio::diffusion::{Schedule, ScheduleConfig};
 use pdae_studio::model::parameters::WeightData;
-use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, ModelConfig, Parameters};
+use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction};
 use pdae_studio::training::autoencoder::{self, AutoencoderStage, BundleDetails, Networks};
 use pdae_studio::training::data::{AttributeTable, square};
 use pdae_studio::training::directions::{self, DirectionsJob, FitOptions, auroc};
@@ -25,6 +25,7 @@ fn tiny_model() -> ModelConfig {
     ModelConfig {
         image_size: 64,
         patch: 4,
+        prediction: Prediction::Velocity,
         latent_dim: 8,
         encoder: EncoderKind::Celeba64,
         denoiser: DenoiserConfig {
@@ -141,7 +142,7 @@ fn both_stages_learn_and_the_dpm_stays_frozen() {
     let mut learner = autoencoder::learner(&config.model, Some(&weights), config.hyperparameters, &device).expect("networks");
     let before = judge(&stage, &learner, &data);
     let folder = RunFolder::create(&place.path().join("autoencoder")).expect("a run folder");
-    run::train(&stage, &mut learner, &data, &folder, &config, &limits(40), &device.autodiff()).expect("training");
+    run::train(&stage, &mut learner, &data, &folder, &config, &limits(150), &device.autodiff()).expect("training");
     let after = judge(&stage, &learner, &data);
     println!("autoencoder: {before:.4} to {after:.4}");
     assert!(after < 0.9 * before, "the autoencoder's loss went from {before} to {after}");
@@ -194,7 +195,7 @@ fn a_killed_run_goes_on_as_if_never_stopped() {
     let left = std::fs::read_dir(stopped.path()).expect("the folder").count();
     assert_eq!(left, 4, "configuration, pointer, one state, log");
 
-    let other = RunConfig { model: ModelConfig { patch: 4, ..config.model.clone() }, ..config.clone() };
+    let other = RunConfig { model: ModelConfig { patch: 2, ..config.model.clone() }, ..config.clone() };
     assert!(matches!(stopped.set_config(&other), Err(TrainError::OtherRun { .. })));
 }
 

@@ -13,7 +13,7 @@ use super::bundle::{Bundle, FORMAT, Manifest, Provenance, WeightsEntry, check_sh
 use super::pytorch::PytorchFile;
 use super::tensors::{self, Precision};
 use crate::diffusion::ScheduleConfig;
-use crate::model::{Autoencoder, DenoiserConfig, EncoderKind, LatentDpmConfig, ModelConfig, Weights};
+use crate::model::{Autoencoder, DenoiserConfig, EncoderKind, LatentDpmConfig, ModelConfig, Prediction, Weights};
 
 /// The 40 CelebA attributes in the order of the published classifier's rows.
 pub const CELEBA_ATTRIBUTES: [&str; 40] = [
@@ -112,6 +112,7 @@ struct ConfigFile {
     latent_denoise_fn_config: Option<LatentDpmConfig>,
     trained_ddpm_config: Option<String>,
     patch: Option<usize>,
+    prediction: Option<Prediction>,
     image_size: Option<usize>,
     labels: Option<Vec<String>>,
 }
@@ -189,6 +190,7 @@ pub fn import(folder: &Path, options: &ImportOptions) -> Result<Bundle, Checkpoi
     let mut config = ModelConfig {
         image_size: dpm_config.image_size.or(autoencoder_config.image_size).unwrap_or(encoder.model.image_size()),
         patch: dpm_config.patch.or(autoencoder_config.patch).unwrap_or(1),
+        prediction: dpm_config.prediction.or(autoencoder_config.prediction).unwrap_or_default(),
         latent_dim: encoder.latent_dim,
         encoder: encoder.model,
         denoiser: dpm_config.denoise_fn_config.clone().ok_or_else(|| missing("denoise_fn_config"))?,

@@ -22,6 +22,7 @@ pub fn run(args: &InfoArgs) -> Result<(), CheckpointError> {
     line("Model", m.name.clone());
     line("Folder", bundle.folder.display().to_string());
     line("Image size", format!("{0} x {0} pixels, patch {1}", c.image_size, c.patch));
+    line("Prediction", format!("{:?}", c.prediction).to_lowercase());
     line(
         "Network",
         format!(

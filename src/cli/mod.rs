@@ -37,7 +37,7 @@ enum Command {
     /// Turn a folder of published PyTorch checkpoints into a bundle.
     Import(import::ImportArgs),
     /// Train a model on your own photos.
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
 }
 
 /// Which model, on what.
@@ -64,7 +64,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Edit(args)) => edit::run(&args).map_err(Into::into),
         Some(Command::Info(args)) => info::run(&args).map_err(Into::into),
         Some(Command::Import(args)) => import::run(&args).map_err(Into::into),
-        Some(Command::Train(args)) => train::run(args).map_err(Into::into),
+        Some(Command::Train(args)) => train::run(*args).map_err(Into::into),
         None => open_window(cli.photo, &cli.model),
     };
     match result {

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::checkpoint::tensors::Precision;
 use crate::device::{DeviceChoice, NamedDevice};
 use crate::diffusion::ScheduleConfig;
-use crate::model::{DenoiserConfig, EncoderKind, ModelConfig};
+use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Prediction};
 use crate::training::autoencoder::{self, BundleDetails};
 use crate::training::directions::{self, DirectionsJob, FitOptions, Report};
 use crate::training::run::{Progress, StageKind};
@@ -165,6 +165,24 @@ struct NetworkArgs {
     /// Length of the semantic latent.
     #[arg(long)]
     latent: Option<usize>,
+    /// What the networks predict: noise, as published, or velocity, which a small network learns sooner.
+    #[arg(long)]
+    prediction: Option<PredictionArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PredictionArg {
+    Noise,
+    Velocity,
+}
+
+impl From<PredictionArg> for Prediction {
+    fn from(value: PredictionArg) -> Self {
+        match value {
+            PredictionArg::Noise => Self::Noise,
+            PredictionArg::Velocity => Self::Velocity,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -177,18 +195,19 @@ enum Preset {
 
 impl Preset {
     fn model(self) -> ModelConfig {
-        let (image_size, blocks) = match self {
-            Self::Default => (128, 2),
-            Self::Tiny64 => (64, 1),
+        let (image_size, blocks, base_channel, channel_multiplier) = match self {
+            Self::Default => (128, 2, 64, vec![1, 2, 3]),
+            Self::Tiny64 => (64, 1, 128, vec![1, 1, 1]),
         };
         ModelConfig {
             image_size,
             patch: 4,
+            prediction: Prediction::Velocity,
             latent_dim: 512,
             encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },
             denoiser: DenoiserConfig {
-                base_channel: 64,
-                channel_multiplier: vec![1, 2, 3],
+                base_channel,
+                channel_multiplier,
                 num_residual_blocks_of_a_block: blocks,
                 attention_resolutions: vec![2],
                 num_heads: 1,
@@ -213,6 +232,7 @@ impl NetworkArgs {
         set(&mut model.image_size, self.image_size);
         set(&mut model.patch, self.patch);
         set(&mut model.latent_dim, self.latent);
+        set(&mut model.prediction, self.prediction.map(Into::into));
         set(&mut d.base_channel, self.base);
         set(&mut d.channel_multiplier, self.mult.clone());
         set(&mut d.num_residual_blocks_of_a_block, self.blocks);

@@ -35,8 +35,6 @@ pub struct Schedule {
     pub alphas_cumprod: Vec<f64>,
     /// Factor of `G` in the PDAE loss: `-sqrt(alpha_t) (1 - abar_{t-1}) / sqrt(1 - abar_t)` (paper, equation 14).
     pub shift_coef: Vec<f64>,
-    /// Weight of the PDAE loss: `snr^0.1 / (1 + snr)` (paper, section 3.4).
-    pub loss_weight: Vec<f64>,
 }
 
 impl Schedule {
@@ -53,18 +51,15 @@ impl Schedule {
         };
         let mut alphas_cumprod = Vec::with_capacity(steps);
         let mut shift_coef = Vec::with_capacity(steps);
-        let mut loss_weight = Vec::with_capacity(steps);
         let mut previous = 1.0;
         for beta in betas {
             let alpha = 1.0 - beta;
             let abar = previous * alpha;
-            let snr = abar / (1.0 - abar);
             shift_coef.push(-alpha.sqrt() * (1.0 - previous) / (1.0 - abar).sqrt());
-            loss_weight.push(snr.powf(0.1) / (1.0 + snr));
             alphas_cumprod.push(abar);
             previous = abar;
         }
-        Self { alphas_cumprod, shift_coef, loss_weight }
+        Self { alphas_cumprod, shift_coef }
     }
 
     /// The latent DPM's schedule.

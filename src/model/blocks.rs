@@ -178,7 +178,7 @@ impl PointwiseConv {
 #[derive(Module, Debug)]
 pub enum Layer {
     Conv(Conv),
-    ResBlock(ResBlock),
+    ResBlock(Box<ResBlock>),
     Attention(Attention),
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Prediction;
 use crate::diffusion::ScheduleConfig;
 
 /// A whole model: image geometry, networks and noise schedule.
@@ -12,6 +13,9 @@ pub struct ModelConfig {
     /// Patches of `patch x patch` pixels are folded into channels before the decoder and unfolded after it. 1 = none.
     #[serde(default = "one")]
     pub patch: usize,
+    /// What the decoder's two heads give.
+    #[serde(default, skip_serializing_if = "is_published")]
+    pub prediction: Prediction,
     /// Length of the semantic latent `z` (512 in the paper).
     pub latent_dim: usize,
     pub encoder: EncoderKind,
@@ -20,6 +24,10 @@ pub struct ModelConfig {
     /// The latent DPM, for unconditional samples. Not every bundle has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latent_dpm: Option<LatentDpmConfig>,
+}
+
+fn is_published(prediction: &Prediction) -> bool {
+    *prediction == Prediction::Noise
 }
 
 fn one() -> usize {

@@ -10,6 +10,7 @@ pub mod encoder;
 pub mod latent_dpm;
 pub mod layers;
 pub mod parameters;
+pub mod prediction;
 pub mod unet;
 
 pub use autoencoder::{Autoencoder, Cost, Guidance};
@@ -17,4 +18,6 @@ pub use config::{DenoiserConfig, EncoderKind, LatentDpmConfig, ModelConfig};
 pub use encoder::Encoder;
 pub use latent_dpm::LatentDpm;
 pub use parameters::{ParameterError, Parameters, Weights};
+pub(crate) use prediction::per_image;
+pub use prediction::{Heads, Prediction};
 pub use unet::{Denoiser, ShiftDecoder, fold_patches, unfold_patches};

@@ -8,6 +8,7 @@ use super::blocks::{Attention, Conditions, Layer, ResBlock, ResBlockShape, Resam
 use super::config::{DenoiserConfig, ModelConfig};
 use super::layers::{Conv, GroupNorm, Linear, timestep_embedding};
 use super::parameters::{ParameterError, Parameters};
+use super::prediction::{Heads, Prediction};
 
 /// The half that both branches share: time embedding and downward path.
 #[derive(Module, Debug)]
@@ -32,6 +33,8 @@ pub struct Denoiser {
     encoder_half: EncoderHalf,
     decoder_half: DecoderHalf,
     patch: usize,
+    #[module(skip)]
+    heads: Heads,
 }
 
 /// The DPM and the shift half on its skips: one pass yields the noise `eps` and the mean shift `G`.
@@ -60,7 +63,7 @@ fn attention_layer(p: &mut Parameters, index: usize, channels: usize, d: &Denois
 }
 
 fn res_layer(p: &mut Parameters, index: usize, shape: ResBlockShape) -> Result<Layer, ParameterError> {
-    p.scope(index, |p| Ok(Layer::ResBlock(ResBlock::new(p, shape)?)))
+    p.scope(index, |p| Ok(Layer::ResBlock(Box::new(ResBlock::new(p, shape)?))))
 }
 
 impl EncoderHalf {
@@ -189,14 +192,24 @@ impl Denoiser {
     fn with_plan(p: &mut Parameters, config: &ModelConfig) -> Result<(Self, Plan), ParameterError> {
         let (encoder_half, plan) = EncoderHalf::new(p, config)?;
         let decoder_half = DecoderHalf::new(p, config, &plan, "")?;
-        Ok((Self { encoder_half, decoder_half, patch: config.patch }, plan))
+        Ok((Self { encoder_half, decoder_half, patch: config.patch, heads: Heads::new(config) }, plan))
+    }
+
+    /// What the output layers were trained to give, before it becomes noise.
+    pub fn prediction(&self) -> Prediction {
+        self.heads.prediction()
     }
 
     /// The noise in `x_t` (`[batch, 3, size, size]`), one timestep for each image of the batch.
     pub fn forward(&self, x_t: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
         let conditions = Conditions { time: self.encoder_half.embed(timesteps, &x_t.device()), latent: None };
-        let features = self.encoder_half.forward(fold_patches(x_t, self.patch), &conditions);
-        unfold_patches(self.decoder_half.forward(&features, &conditions), self.patch)
+        let features = self.encoder_half.forward(fold_patches(x_t.clone(), self.patch), &conditions);
+        self.finish(&features, &conditions, x_t, timesteps)
+    }
+
+    fn finish(&self, features: &[Tensor<4>], conditions: &Conditions, x_t: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
+        let head = unfold_patches(self.decoder_half.forward(features, conditions), self.patch);
+        self.heads.noise(head, x_t, timesteps)
     }
 }
 
@@ -210,32 +223,22 @@ impl ShiftDecoder {
 
     /// `(eps, G)` for `x_t` (`[batch, 3, size, size]`), one timestep an image, and the semantic latent `z` (`[batch, latent]`).
     pub fn forward(&self, x_t: Tensor<4>, timesteps: &[usize], z: Tensor<2>) -> (Tensor<4>, Tensor<4>) {
-        let patch = self.denoiser.patch;
-        let (features, time) = self.features(x_t, timesteps);
-        let eps = self.denoiser.decoder_half.forward(&features, &Conditions { time: time.clone(), latent: None });
-        let gradient = self.gradient(&features, time, z);
-        (unfold_patches(eps, patch), unfold_patches(gradient, patch))
+        let (eps, mut gradients) = self.forward_many(x_t, timesteps, &[z]);
+        (eps, gradients.swap_remove(0))
     }
 
     /// `eps` and one `G` for each of several latents over the same `x_t`: the shared half and `eps` are computed once.
     pub fn forward_many(&self, x_t: Tensor<4>, timesteps: &[usize], latents: &[Tensor<2>]) -> (Tensor<4>, Vec<Tensor<4>>) {
-        let patch = self.denoiser.patch;
-        let (features, time) = self.features(x_t, timesteps);
-        let eps = self.denoiser.decoder_half.forward(&features, &Conditions { time: time.clone(), latent: None });
-        let gradients = latents.iter().map(|z| unfold_patches(self.gradient(&features, time.clone(), z.clone()), patch)).collect();
-        (unfold_patches(eps, patch), gradients)
-    }
-
-    fn features(&self, x_t: Tensor<4>, timesteps: &[usize]) -> (Vec<Tensor<4>>, Tensor<2>) {
-        let half = &self.denoiser.encoder_half;
-        let time = half.embed(timesteps, &x_t.device());
-        let conditions = Conditions { time: time.clone(), latent: None };
-        (half.forward(fold_patches(x_t, self.denoiser.patch), &conditions), time)
-    }
-
-    fn gradient(&self, features: &[Tensor<4>], time: Tensor<2>, z: Tensor<2>) -> Tensor<4> {
-        let latent = silu(self.shift.label_emb.forward(z));
-        self.shift.decoder_half.forward(features, &Conditions { time, latent: Some(latent) })
+        let Denoiser { encoder_half, patch, heads, .. } = &self.denoiser;
+        let plain = Conditions { time: encoder_half.embed(timesteps, &x_t.device()), latent: None };
+        let features = encoder_half.forward(fold_patches(x_t.clone(), *patch), &plain);
+        let gradient = |z: &Tensor<2>| {
+            let latent = silu(self.shift.label_emb.forward(z.clone()));
+            let guided = Conditions { time: plain.time.clone(), latent: Some(latent) };
+            heads.gradient(unfold_patches(self.shift.decoder_half.forward(&features, &guided), *patch), timesteps)
+        };
+        let gradients = latents.iter().map(gradient).collect();
+        (self.denoiser.finish(&features, &plain, x_t, timesteps), gradients)
     }
 }
 

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
 use super::data::fixed_noise;
-use super::forward::{noised, per_image};
+use super::forward::noised;
 use super::learner::initialise;
 use super::run::{self, Progress, Stage};
 use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
@@ -17,7 +17,7 @@ use crate::checkpoint::Bundle;
 use crate::checkpoint::bundle::{FORMAT, Manifest, Provenance, WEIGHTS, WeightsEntry};
 use crate::checkpoint::tensors::Precision;
 use crate::diffusion::{Chain, Direction, Schedule, guided_noise};
-use crate::model::{Denoiser, Encoder, ModelConfig, Parameters, ShiftDecoder, Weights};
+use crate::model::{Denoiser, Encoder, ModelConfig, Parameters, ShiftDecoder, Weights, per_image};
 
 /// Sample pictures: images and DDIM steps.
 const SAMPLES: usize = 8;
@@ -49,7 +49,7 @@ pub fn loss(networks: &Networks, schedule: &Schedule, x_0: Tensor<4>, noise: Ten
     // No parameter on the way to eps requires gradients, so its half is computed without being recorded.
     let (eps, gradient) = networks.decoder.forward(x_t, t, z);
     let coefficient = per_image(&noise, t, |t| schedule.shift_coef[t]);
-    let weight = per_image(&noise, t, |t| schedule.loss_weight[t]);
+    let weight = per_image(&noise, t, |t| networks.decoder.denoiser.prediction().autoencoder_weight(schedule.alphas_cumprod[t]));
     ((noise - (eps + gradient * coefficient)).square() * weight).mean()
 }
 

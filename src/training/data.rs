@@ -193,7 +193,7 @@ impl Loader {
     }
 
     /// The next step's batch; `None` if a worker died.
-    pub fn next(&mut self) -> Option<Batch> {
+    pub fn next_batch(&mut self) -> Option<Batch> {
         let batch = self.queues[self.next].recv().ok();
         self.next = (self.next + 1) % self.queues.len();
         batch

@@ -8,12 +8,12 @@ use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
 use super::data::fixed_noise;
-use super::forward::{noised, per_image};
+use super::forward::noised;
 use super::learner::initialise;
 use super::run::{self, Progress, Stage, StageKind};
 use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
 use crate::diffusion::{Chain, Direction, Schedule};
-use crate::model::{Denoiser, ModelConfig, Weights};
+use crate::model::{Denoiser, ModelConfig, Weights, per_image};
 
 /// Sample pictures: images, a row's length, and DDIM steps.
 const SAMPLES: usize = 16;
@@ -22,23 +22,14 @@ const SAMPLE_STEPS: usize = 25;
 /// A run's fixed noise must not be that of one of its steps.
 const SAMPLE_SEED: u64 = 0x5a3b_1e5d;
 
-/// `mean((noise - eps)^2)` over all elements, `[1]`; with `min_snr`, each image weighted by `min(snr, g) / snr`.
+/// `mean((noise - eps)^2)` over all elements, `[1]`; each image weighted as [`crate::model::Prediction::dpm_weight`] says.
 ///
 /// `x_0` in [-1, 1] and `noise` are `[batch, 3, size, size]`, `t` one timestep an image.
 pub fn loss(denoiser: &Denoiser, schedule: &Schedule, min_snr: Option<f64>, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
     let x_t = noised(schedule, x_0, noise.clone(), t);
     let error = (noise - denoiser.forward(x_t, t)).square();
-    match min_snr {
-        None => error.mean(),
-        Some(limit) => {
-            let weight = per_image(&error, t, |t| {
-                let abar = schedule.alphas_cumprod[t];
-                let snr = abar / (1.0 - abar);
-                snr.min(limit) / snr
-            });
-            (error * weight).mean()
-        }
-    }
+    let weight = per_image(&error, t, |t| denoiser.prediction().dpm_weight(schedule.alphas_cumprod[t], min_snr));
+    (error * weight).mean()
 }
 
 /// The stage of [`run::train`].

@@ -349,7 +349,7 @@ impl<S: Stage> Sitting<'_, S> {
         let mut pending: Vec<Tensor<1>> = Vec::new();
         let mut line_started = Instant::now();
         while !self.is_over(learner.step()) {
-            let batch = loader.next().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
+            let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
             let loss = batch_loss(self.stage, learner.network(), batch, self.device);
             let rate = learner.rate();
             learner.descend(&loss);

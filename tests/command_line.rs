@@ -1,0 +1,141 @@
+//! The program as a person starts it: exit codes, what it says, and what it writes.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+fn program() -> Command {
+    let mut command = Command::cargo_bin("pdae-studio").expect("the program is built");
+    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env_remove("WAYLAND_SOCKET");
+    command
+}
+
+fn said(assert: &Assert) -> (String, String) {
+    let output = assert.get_output();
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[track_caller]
+fn fails_with(command: &mut Command, parts: &[&str]) {
+    let assert = command.assert().failure();
+    let (_, stderr) = said(&assert);
+    for part in parts {
+        assert!(stderr.contains(part), "{stderr:?} does not mention {part:?}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// The golden case as a bundle, made once by the program's own `import`.
+fn bundle() -> &'static Path {
+    static BUNDLE: OnceLock<TempDir> = OnceLock::new();
+    let folder = BUNDLE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64");
+        program().arg("import").arg(golden).arg("-o").arg(folder.path().join("tiny")).args(["--name", "Tiny"]).assert().success();
+        folder
+    });
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| folder.path().join("tiny"))
+}
+
+/// A photo of 90 x 70 pixels, wider than its square crop.
+fn photo(folder: &Path) -> PathBuf {
+    let path = folder.join("photo.png");
+    RgbImage::from_fn(90, 70, |x, y| Rgb([(x * 2) as u8, (y * 3) as u8, ((x + y) % 64 * 3) as u8]))
+        .save(&path)
+        .expect("the photo is written");
+    path
+}
+
+fn edit(photo: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = program();
+    command.arg("edit").arg(photo).arg("-o").arg(out).args(["--steps", "3", "--device", "cpu", "--model"]).arg(bundle()).args(more);
+    command
+}
+
+#[test]
+fn an_edit_changes_the_face_and_nothing_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (photo, out) = (photo(folder.path()), folder.path().join("out.png"));
+    let assert = edit(&photo, &out, &["--set", "smiling=90", "--set", "Young=-40"]).assert().success();
+    assert!(said(&assert).0.contains("out.png (90 x 70 pixels)"), "{assert}");
+    let (before, after) = (image::open(photo).unwrap().to_rgb8(), image::open(&out).unwrap().to_rgb8());
+    assert_eq!(before.dimensions(), after.dimensions());
+    let changed = |x: std::ops::Range<u32>| {
+        x.flat_map(|x| (0..70).map(move |y| (x, y))).filter(|&(x, y)| before.get_pixel(x, y) != after.get_pixel(x, y)).count()
+    };
+    assert!(changed(10..80) > 100, "the edit shows in the square");
+    assert_eq!(changed(0..10) + changed(80..90), 0, "what lies outside the square is left alone");
+}
+
+#[test]
+fn no_edit_returns_the_photo_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (photo, out) = (photo(folder.path()), folder.path().join("out.png"));
+    edit(&photo, &out, &[]).assert().success();
+    assert!(image::open(photo).unwrap().to_rgb8() == image::open(out).unwrap().to_rgb8());
+}
+
+#[test]
+fn an_existing_file_is_kept_unless_asked_otherwise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (photo, out) = (photo(folder.path()), folder.path().join("out.jpg"));
+    std::fs::write(&out, "mine").unwrap();
+    fails_with(&mut edit(&photo, &out, &[]), &["out.jpg", "exists"]);
+    assert_eq!(std::fs::read(&out).unwrap(), b"mine");
+    edit(&photo, &out, &["--overwrite"]).assert().success();
+    assert_eq!(image::open(&out).unwrap().to_rgb8().dimensions(), (90, 70));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left behind");
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (photo, out) = (photo(folder.path()), folder.path().join("out.png"));
+    fails_with(&mut edit(&photo, &out, &["--set", "smilling=60"]), &["smilling", "Smiling"]);
+    fails_with(&mut edit(&photo, &out, &["--set", "smiling=lots"]), &["lots"]);
+    fails_with(&mut edit(&folder.path().join("none.png"), &out, &[]), &["none.png"]);
+    fails_with(&mut edit(&photo, &folder.path().join("out.docx"), &[]), &["docx"]);
+    let broken = folder.path().join("broken.jpg");
+    std::fs::write(&broken, [0xff, 0xd8, 0xff, 0xe0, 0, 16]).unwrap();
+    fails_with(&mut edit(&broken, &out, &[]), &["broken.jpg"]);
+    fails_with(program().args(["info", "no-such-model"]), &["no-such-model"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn without_a_display_it_names_the_command_that_works() {
+    fails_with(&mut program(), &["no display", "pdae-studio edit"]);
+}
+
+#[test]
+fn info_prints_the_card_of_the_default_model() {
+    let assert = program().arg("info").assert().success();
+    let (card, _) = said(&assert);
+    for part in ["Image size", "Parameters", "GFLOP", "SHA-256", "Smiling", "Eyeglasses", "non-commercial", "CelebA-HQ"] {
+        assert!(card.contains(part), "the card does not mention {part}:\n{card}");
+    }
+}
+
+/// The one file that everybody has: the sample portrait through the model that comes with the program.
+#[test]
+fn the_default_model_edits_the_sample_portrait() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/portraits/sample.jpg");
+    let out = folder.path().join("smiling.png");
+    program()
+        .arg("edit")
+        .arg(&sample)
+        .arg("-o")
+        .arg(&out)
+        .args(["--set", "smiling=100", "--steps", "4", "--device", "cpu"])
+        .assert()
+        .success();
+    let (before, after) = (image::open(&sample).unwrap().to_rgb8(), image::open(&out).unwrap().to_rgb8());
+    assert_eq!(before.dimensions(), after.dimensions());
+    assert!(before != after, "the edit shows");
+}
