@@ -175,10 +175,12 @@ impl PointwiseConv {
 }
 
 /// One entry of the published block lists: `0`, `1`, `2` below a block's number.
+// A `Box` is no `Module`, and most layers are residual blocks anyway.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Layer {
     Conv(Conv),
-    ResBlock(Box<ResBlock>),
+    ResBlock(ResBlock),
     Attention(Attention),
 }
 

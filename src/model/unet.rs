@@ -63,7 +63,7 @@ fn attention_layer(p: &mut Parameters, index: usize, channels: usize, d: &Denois
 }
 
 fn res_layer(p: &mut Parameters, index: usize, shape: ResBlockShape) -> Result<Layer, ParameterError> {
-    p.scope(index, |p| Ok(Layer::ResBlock(Box::new(ResBlock::new(p, shape)?))))
+    p.scope(index, |p| Ok(Layer::ResBlock(ResBlock::new(p, shape)?)))
 }
 
 impl EncoderHalf {
