@@ -83,7 +83,7 @@ pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
     latents.x_t = inversion.x;
     latents.inferred = true;
     bar.set_message("Decoding");
-    let mut pair = editor.decode_pair(&latents, &recipe);
+    let mut pair = editor.decode_pair(&latents, &recipe, recipe.steps);
     while editor.step(&mut pair) {
         bar.inc(1);
     }

@@ -15,7 +15,7 @@ use crate::diffusion::{Chain, Direction};
 use crate::editing::{LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError};
 use crate::model::{Autoencoder, Guidance};
-use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, from_model, put_back, to_model};
+use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, put_back, to_model};
 
 /// Everything that can go wrong between a photo and its export.
 #[derive(Debug, Error)]
@@ -106,12 +106,12 @@ impl Editor {
         self.start(latents.x_t.clone(), self.latent_tensor(z, 1), recipe, steps)
     }
 
-    /// The edited photo and its plain reconstruction side by side in one batch, for [`Editor::put_back`].
-    pub fn decode_pair(&self, latents: &Latents, recipe: &Recipe) -> Decode {
+    /// The edited photo and its plain reconstruction side by side in one batch.
+    pub fn decode_pair(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
         let mut z = self.space.edit(&latents.z, &recipe.sliders);
         z.extend(&latents.z);
         let x_t = Tensor::cat(vec![latents.x_t.clone(), latents.x_t.clone()], 0);
-        self.start(x_t, self.latent_tensor(z, 2), recipe, recipe.steps)
+        self.start(x_t, self.latent_tensor(z, 2), recipe, steps)
     }
 
     fn start(&self, x_t: Tensor<4>, z: Tensor<2>, recipe: &Recipe, steps: usize) -> Decode {
@@ -124,9 +124,10 @@ impl Editor {
         self.model.step(&mut decode.chain, &decode.z, decode.guidance).is_some()
     }
 
-    /// The picture at the end of a decode.
-    pub fn picture(&self, decode: Decode) -> Result<RgbImage, EditError> {
-        Ok(from_model(&values(decode.chain.x)?, self.size()))
+    /// The pictures at the end of a decode, one or two, each `[3, size, size]` in about [-1, 1].
+    pub fn pictures(&self, decode: Decode) -> Result<Vec<Vec<f32>>, EditError> {
+        let size = self.size() as usize;
+        Ok(values(decode.chain.x)?.chunks(3 * size * size).map(<[f32]>::to_vec).collect())
     }
 
     /// The photo at its own size with the change from a finished [`Editor::decode_pair`].

@@ -10,6 +10,7 @@
 //!   the CPU.
 
 pub mod edit;
+pub mod view;
 mod worker;
 
 use std::path::PathBuf;
@@ -101,7 +102,7 @@ pub enum Event {
         done: usize,
         total: usize,
     },
-    /// A decoded picture at the model's size. `step` is the time of one denoising step.
+    /// The photo with an edit in it, at most the size of a screen. `step` is the time of one denoising step.
     Picture {
         generation: u64,
         quality: Quality,

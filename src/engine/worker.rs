@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
-use image::RgbImage;
 
 use super::edit::{Decode, EditError, Editor, Latents};
+use super::view::{Settings, View};
 use super::{Event, Job, Quality, RenderRequest, Request};
 use crate::device::DeviceChoice;
 use crate::diffusion::Chain;
@@ -85,6 +85,7 @@ struct OpenPhoto {
     photo: Photo,
     faces: Arc<[Face]>,
     frame: Frame,
+    view: View,
     latents: Latents,
 }
 
@@ -92,6 +93,7 @@ struct Render {
     request: RenderRequest,
     /// What is really rendered: a final picture from noise would be thrown away when the inversion ends.
     quality: Quality,
+    settings: Settings,
     decode: Decode,
     started: Instant,
 }
@@ -209,9 +211,10 @@ impl Worker {
     }
 
     fn read_photo(&mut self, photo: Photo, faces: Arc<[Face]>, frame: Frame) -> Result<(), EditError> {
-        let (original, latents) = self.read_frame(&photo, frame)?;
-        let (name, width, height) = (photo.name.clone(), photo.width(), photo.height());
-        self.open = Some(OpenPhoto { photo, faces: faces.clone(), frame, latents });
+        let latents = self.read_frame(&photo, frame)?;
+        let view = View::new(&photo, frame);
+        let (name, width, height, original) = (photo.name.clone(), photo.width(), photo.height(), view.original());
+        self.open = Some(OpenPhoto { photo, faces: faces.clone(), frame, view, latents });
         self.tell(Event::PhotoOpened { name, width, height, faces, frame, original });
         Ok(())
     }
@@ -220,26 +223,27 @@ impl Worker {
         let Some(open) = self.open.take() else { return Ok(()) };
         let read = self.read_frame(&open.photo, frame);
         // The photo stays open under its old frame should the new one fail.
-        let (original, latents) = match read {
-            Ok(read) => read,
+        let latents = match read {
+            Ok(latents) => latents,
             Err(error) => {
                 self.open = Some(open);
                 return Err(error);
             }
         };
-        self.open = Some(OpenPhoto { frame, latents, ..open });
+        let view = View::new(&open.photo, frame);
+        let original = view.original();
+        self.open = Some(OpenPhoto { frame, view, latents, ..open });
         self.tell(Event::Reframed { frame, original });
         Ok(())
     }
 
-    /// Starts the work on what a frame shows of a photo; returns that, and its latents as far as they are known at once.
-    fn read_frame(&mut self, photo: &Photo, frame: Frame) -> Result<(Arc<RgbImage>, Latents), EditError> {
+    /// Starts the work on what a frame shows of a photo; returns its latents as far as they are known at once.
+    fn read_frame(&mut self, photo: &Photo, frame: Frame) -> Result<Latents, EditError> {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
-        let original = editor.cut(photo, frame);
-        let latents = editor.read(&original)?;
+        let latents = editor.read(&editor.cut(photo, frame))?;
         self.inversion = Some(editor.inversion(&latents, Recipe::DEFAULT_STEPS));
         (self.active, self.next, self.last) = (None, None, None);
-        Ok((Arc::new(original), latents))
+        Ok(latents)
     }
 
     fn take_render(&mut self, request: RenderRequest) {
@@ -259,8 +263,14 @@ impl Worker {
             Quality::Final => request.recipe.steps,
             Quality::Preview => self.preview_steps().min(request.recipe.steps),
         };
-        let decode = editor.decode(&open.latents, &request.recipe, steps);
-        self.active = Some(Render { request, quality, decode, started: Instant::now() });
+        let settings = Settings::new(&request.recipe, steps, open.latents.inferred);
+        // Without sliders the picture is its own base, and with the base at hand it need not be decoded again.
+        let decode = if request.recipe.is_changed() && !open.view.has_base(settings) {
+            editor.decode_pair(&open.latents, &request.recipe, steps)
+        } else {
+            editor.decode(&open.latents, &request.recipe, steps)
+        };
+        self.active = Some(Render { request, quality, settings, decode, started: Instant::now() });
     }
 
     fn preview_steps(&self) -> usize {
@@ -285,19 +295,30 @@ impl Worker {
     }
 
     fn step_render(&mut self) -> Result<(), EditError> {
-        let (Some(editor), Some(render)) = (&self.editor, &mut self.active) else {
+        let (Some(editor), Some(open), Some(render)) = (&self.editor, &mut self.open, &mut self.active) else {
             self.active = None;
             return Ok(());
         };
         if editor.step(&mut render.decode) {
             return Ok(());
         }
-        let Some(Render { request, quality, decode, started }) = self.active.take() else { return Ok(()) };
+        let Some(Render { request, quality, settings, decode, started }) = self.active.take() else { return Ok(()) };
         let steps = decode.chain.steps() as u32;
-        let image = Arc::new(editor.picture(decode)?);
+        let mut pictures = editor.pictures(decode)?.into_iter();
         // Measured up to the picture in memory: on a GPU the steps themselves return at once.
         let step = started.elapsed() / steps.max(1);
-        self.step_time = Some(step);
+        let Some(edited) = pictures.next() else { return Ok(()) };
+        match pictures.next() {
+            Some(base) => open.view.set_base(settings, base),
+            None => {
+                // A pair takes up to twice as long and would make the next preview too coarse.
+                self.step_time = Some(step);
+                if !request.recipe.is_changed() {
+                    open.view.set_base(settings, edited.clone());
+                }
+            }
+        }
+        let image = Arc::new(open.view.show(settings, &edited, editor.size()));
         self.tell(Event::Picture { generation: request.generation, quality, image, step });
         Ok(())
     }
@@ -327,7 +348,7 @@ impl Worker {
             self.export = None;
             return Ok(());
         };
-        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(&open.latents, &export.recipe));
+        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(&open.latents, &export.recipe, export.recipe.steps));
         if editor.step(decode) {
             let (done, total) = (decode.chain.done(), decode.chain.steps());
             self.tell(Event::Progress { job: Job::Exporting, done, total });
