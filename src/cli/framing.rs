@@ -34,6 +34,11 @@ pub enum FramingError {
 }
 
 impl FramingArgs {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        self.face == 1 && !self.no_align
+    }
+
     pub fn upsampling(&self) -> Upsampling {
         match self.upsampling {
             UpsamplingArg::Guided => Upsampling::Guided,
@@ -41,8 +46,8 @@ impl FramingArgs {
         }
     }
 
-    /// The frame to edit. What a person should know about it goes to the standard error stream.
-    pub fn frame(&self, editor: &Editor, photo: &Photo) -> Result<Frame, FramingError> {
+    /// The frame to edit. What a person should know about it goes to `warnings`.
+    pub fn frame(&self, editor: &Editor, photo: &Photo, warnings: &mut Vec<String>) -> Result<Frame, FramingError> {
         if self.no_align {
             return Ok(Frame::centre(photo));
         }
@@ -55,15 +60,13 @@ impl FramingArgs {
                 };
                 return Err(FramingError::NoSuchFace { name: photo.name.clone(), wanted: self.face, found });
             }
-            eprintln!(
-                "No face was found in {}: the square in its middle is edited. Crop it around the face for a better result.",
-                photo.name
-            );
+            warnings
+                .push("no face was found: the square in the middle is edited. Crop the photo around the face for a better result".into());
             return Ok(Frame::centre(photo));
         };
         let fit = face.fit();
         if fit.is_poor() {
-            eprintln!("The face in {} is turned far to the side or partly hidden: expect a weaker result.", photo.name);
+            warnings.push("the face is turned far to the side or partly hidden: expect a weaker result".into());
         }
         Ok(fit.frame)
     }

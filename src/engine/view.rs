@@ -51,7 +51,8 @@ impl View {
     pub fn new(photo: &Photo, frame: Frame) -> Self {
         let scale = (f64::from(LONGEST) / f64::from(photo.width().max(photo.height()))).min(1.0);
         let [width, height] = [photo.width(), photo.height()].map(|side| ((f64::from(side) * scale).round() as u32).max(1));
-        let pixels = if scale < 1.0 { imageops::thumbnail(&photo.pixels, width, height) } else { photo.pixels.clone() };
+        let pixels = photo.srgb_pixels();
+        let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
         let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
         match view {
             Ok(view) => Self { photo: view, frame: frame.scaled(scale), bases: Vec::new() },
@@ -62,7 +63,7 @@ impl View {
 
     /// The unedited photo.
     pub fn original(&self) -> Arc<RgbImage> {
-        Arc::new(over_white(&self.photo.pixels))
+        Arc::new(over_white(&self.photo.srgb_pixels()))
     }
 
     /// Whether a decode with these settings can be shown without decoding the unedited photo beside it.
@@ -82,8 +83,8 @@ impl View {
     /// The photo with an edit in it. `edited` is `[3, size, size]` in [-1, 1]; without a base for its settings the photo itself.
     pub fn show(&self, settings: Settings, edited: &[f32], size: u32) -> RgbImage {
         match self.bases.iter().find(|base| base.settings == settings) {
-            Some(base) => over_white(&put_back(&self.photo, self.frame, edited, &base.picture, size, Upsampling::default()).pixels),
-            None => over_white(&self.photo.pixels),
+            Some(base) => over_white(&put_back(&self.photo, self.frame, edited, &base.picture, size, Upsampling::default()).srgb_pixels()),
+            None => over_white(&self.photo.srgb_pixels()),
         }
     }
 }

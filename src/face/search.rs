@@ -42,8 +42,8 @@ const MOST: usize = 64;
 /// All faces in a photo, best first. Upright faces first; only where there is none, faces tilted beyond what the network itself
 /// recognises (60 degrees) are searched for.
 pub fn find(detector: &Detector, photo: &Photo) -> Result<Vec<Face>, FaceError> {
-    let search =
-        Search { detector, pyramid: Pyramid::new(&photo.pixels, INPUT as u32), size: [photo.width(), photo.height()].map(f64::from) };
+    let pixels = photo.srgb_pixels();
+    let search = Search { detector, pyramid: Pyramid::new(&pixels, INPUT as u32), size: [photo.width(), photo.height()].map(f64::from) };
     for (angles, finest) in [(&[0.0][..], FINEST), (&[FRAC_PI_4, -FRAC_PI_4], FINEST_TURNED)] {
         let faces = search.at_angles(angles, finest)?;
         if !faces.is_empty() {

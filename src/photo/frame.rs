@@ -20,6 +20,9 @@ pub struct Frame {
     pub angle: f64,
 }
 
+/// Side of the largest crop in pixels.
+const LARGEST_CROP: f64 = 16_384.0;
+
 /// A frame fitted to the points of a face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fit {
@@ -107,6 +110,28 @@ impl Frame {
         }
     }
 
+    /// Whether the numbers can be a frame at all; a hand-written file may hold others.
+    pub fn is_valid(&self) -> bool {
+        let within = |v: f64| v.abs() <= 1e6;
+        self.centre.into_iter().all(within) && self.side > 0.0 && within(self.side) && self.angle.is_finite()
+    }
+
+    /// The framed part as a photo of its own, at about the photo's resolution: upright frames on whole pixels inside the photo keep
+    /// its depth and colour space, all others become 8-bit sRGB.
+    pub fn crop(&self, photo: &Photo) -> Photo {
+        let [left, top] = self.point([0.0, 0.0]);
+        let fits = |start: f64, length: u32| start >= 0.0 && start + self.side <= f64::from(length);
+        if self.angle == 0.0
+            && [left, top, self.side].iter().all(|v| v.fract() == 0.0)
+            && fits(left, photo.width())
+            && fits(top, photo.height())
+        {
+            return photo.with_pixels(photo.pixels.crop(left as u32, top as u32, self.side as u32, self.side as u32));
+        }
+        let side = self.side.round().clamp(1.0, LARGEST_CROP) as u32;
+        Photo { is_edited: photo.is_edited, ..photo.replaced_by(self.resample(&photo.srgb_pixels(), side, Border::Replicate)) }
+    }
+
     /// The corners in the photo's pixels: upper left, upper right, lower right, lower left.
     pub fn corners(&self) -> [[f64; 2]; 4] {
         [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]].map(|corner| self.point(corner))
@@ -119,7 +144,7 @@ impl Frame {
 
     /// The frame's pixels at `size x size`. Beyond the photo its border pixels go on; transparent pixels are laid over white.
     pub fn cut(&self, photo: &Photo, size: u32) -> RgbImage {
-        self.resample(&photo.pixels, size, Border::Replicate)
+        self.resample(&photo.srgb_pixels(), size, Border::Replicate)
     }
 
     /// Area-filtered: every output pixel is the mean of as many interpolated samples as it covers pixels.

@@ -1,10 +1,10 @@
 //! Putting an edit back into the photo that it came from.
 
-use image::RgbImage;
+use image::{Rgb32FImage, RgbImage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Border, catmull_rom_weights, split, to_byte};
+use super::frame::{Border, catmull_rom_weights, split};
 use super::{Frame, Photo};
 
 /// Share of the frame, from its border inwards, over which the change fades to nothing.
@@ -13,6 +13,9 @@ const FEATHER: f64 = 0.08;
 const RADIUS: usize = 2;
 /// Squared contrast (0 to 255 a channel) below which a neighbourhood of the photo says nothing about the change.
 const FLAT: f32 = 30.0;
+
+/// Rows that are changed at a time.
+const BAND: usize = 256;
 
 /// How the change gets from the model's size to the photo's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +46,10 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
     if edited.iter().zip(reconstructed).all(|(a, b)| a.clamp(-1.0, 1.0) == b.clamp(-1.0, 1.0)) {
         return out;
     }
+    let srgb = photo.srgb_pixels();
     let mut change = Change::new(edited, reconstructed, size as usize);
     if upsampling == Upsampling::Guided {
-        change.follow(&frame.resample(&photo.pixels, size, Border::Replicate));
+        change.follow(&frame.resample(&srgb, size, Border::Replicate));
     }
     let (width, height) = (photo.width(), photo.height());
     let mask = Feather::new(frame, [width, height].map(f64::from));
@@ -59,24 +63,25 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
     };
     let (columns, rows) = (range(0, width), range(1, height));
     let locate = frame.locator();
-    let row_bytes = 4 * width as usize;
-    let rows_of_pixels = out.pixels.par_chunks_mut(row_bytes).enumerate().skip(rows.start).take(rows.len());
-    rows_of_pixels.for_each(|(y, row)| {
-        for (x, pixel) in row.as_chunks_mut::<4>().0.iter_mut().enumerate().take(columns.end).skip(columns.start) {
-            let centre = [x as f64 + 0.5, y as f64 + 0.5];
-            let place = locate(centre);
-            let mask = mask.at(place);
-            if mask <= 0.0 {
-                continue;
+    // In bands: the change of a whole large photo would take three times the photo's own memory.
+    for top in rows.clone().step_by(BAND) {
+        let band = top..(top + BAND).min(rows.end);
+        let mut deltas = Rgb32FImage::new(columns.len() as u32, band.len() as u32);
+        deltas.par_chunks_exact_mut(3 * columns.len().max(1)).zip(band).for_each(|(row, y)| {
+            for (delta, x) in row.as_chunks_mut::<3>().0.iter_mut().zip(columns.clone()) {
+                let centre = [x as f64 + 0.5, y as f64 + 0.5];
+                let place = locate(centre);
+                let mask = mask.at(place);
+                if mask <= 0.0 {
+                    continue;
+                }
+                let values = if samples == 1 { change.at(place) } else { change.mean(&locate, centre, samples) };
+                let detail = luma(srgb.get_pixel(x as u32, y as u32).0) - values[6];
+                *delta = [0, 1, 2].map(|c| (values[c] + values[3 + c] * detail) * mask / 255.0);
             }
-            let values = if samples == 1 { change.at(place) } else { change.mean(&locate, centre, samples) };
-            let detail = luma(*pixel) - values[6];
-            for c in 0..3 {
-                let delta = values[c] + values[3 + c] * detail;
-                pixel[c] = to_byte(f32::from(pixel[c]) + delta * mask);
-            }
-        }
-    });
+        });
+        out.add_srgb(columns.start as u32, top as u32, &deltas);
+    }
     out
 }
 
