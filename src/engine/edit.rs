@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::ModelCard;
 use crate::checkpoint::{Bundle, CheckpointError};
 use crate::device::{DeviceChoice, DeviceError};
-use crate::diffusion::{Chain, Direction};
+use crate::diffusion::{Chain, Direction, lerp, slerp};
 use crate::editing::{LatentSpace, Recipe};
 use crate::model::{Autoencoder, Guidance};
 use crate::photo::{ExportError, Photo, PhotoError, Square, put_back, square};
@@ -36,6 +36,16 @@ pub struct Editor {
     pub card: ModelCard,
     model: Autoencoder,
     space: LatentSpace,
+}
+
+/// What is mixed on the way from one photo to another. The stochastic latents are mixed spherically in both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InterpolationPath {
+    /// The semantic latents, linearly.
+    #[default]
+    Latent,
+    /// The two mean shifts, at every denoising step.
+    Trajectory,
 }
 
 /// A photo as the model has read it.
@@ -74,9 +84,7 @@ impl Editor {
     pub fn read(&self, picture: &RgbImage) -> Result<Latents, EditError> {
         let x_0 = square::to_model(picture);
         let z = values(self.model.semantic_latent(self.image_tensor(x_0.clone(), 1)))?;
-        let mut rng = StdRng::seed_from_u64(0);
-        let noise = (0..x_0.len()).map(|_| StandardNormal.sample(&mut rng)).collect();
-        Ok(Latents { x_t: self.image_tensor(noise, 1), x_0, z, inferred: false })
+        Ok(Latents { x_t: self.noise(0), x_0, z, inferred: false })
     }
 
     /// The chain that infers the stochastic latent. Step it with [`Editor::step_inversion`]; its end goes into [`Latents::x_t`].
@@ -123,6 +131,37 @@ impl Editor {
         let pictures = values(pair.chain.x)?;
         let (edited, reconstructed) = pictures.split_at(pictures.len() / 2);
         Ok(put_back(photo, square, edited, reconstructed, self.size()))
+    }
+
+    /// A stochastic latent `[1, 3, size, size]` of standard normal noise, the same for the same seed on every device.
+    pub fn noise(&self, seed: u64) -> Tensor<4> {
+        let size = self.model.config.image_size;
+        let mut rng = StdRng::seed_from_u64(seed);
+        self.image_tensor((0..3 * size * size).map(|_| StandardNormal.sample(&mut rng)).collect(), 1)
+    }
+
+    /// The edited half of a finished [`Editor::decode_pair`], at the model's size.
+    pub fn edited_picture(&self, pair: Decode) -> Result<RgbImage, EditError> {
+        let pictures = values(pair.chain.x)?;
+        Ok(square::from_model(&pictures[..pictures.len() / 2], self.size()))
+    }
+
+    /// The picture between two photos: `alpha` 0 is the first, 1 the second. `steps` denoising steps.
+    pub fn interpolate(
+        &self,
+        from: &Latents,
+        to: &Latents,
+        alpha: f64,
+        path: InterpolationPath,
+        steps: usize,
+    ) -> Result<RgbImage, EditError> {
+        let (z_a, z_b) = (self.latent_tensor(from.z.clone(), 1), self.latent_tensor(to.z.clone(), 1));
+        let x_t = slerp(from.x_t.clone(), to.x_t.clone(), alpha);
+        let x_0 = match path {
+            InterpolationPath::Latent => self.model.decode(x_t, &lerp(z_a, z_b, alpha), steps, Guidance::default()),
+            InterpolationPath::Trajectory => self.model.decode_trajectory(x_t, &z_a, &z_b, alpha, steps),
+        };
+        Ok(square::from_model(&values(x_0)?, self.size()))
     }
 
     fn image_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<4> {

@@ -12,7 +12,7 @@ const FEATHER: f32 = 0.08;
 /// equal the photo is returned bit for bit.
 pub fn put_back(photo: &Photo, square: Square, edited: &[f32], reconstructed: &[f32], size: u32) -> Photo {
     let plane = (size * size) as usize;
-    let value = |i: usize| (edited[i].clamp(-1.0, 1.0) - reconstructed[i].clamp(-1.0, 1.0)) * 127.5;
+    let value = |i: usize| (edited[i].clamp(-1.0, 1.0) - reconstructed[i].clamp(-1.0, 1.0)) / 2.0;
     let change = Rgb32FImage::from_fn(size, size, |x, y| {
         let i = (y * size + x) as usize;
         Rgb([value(i), value(plane + i), value(2 * plane + i)])
@@ -21,16 +21,14 @@ pub fn put_back(photo: &Photo, square: Square, edited: &[f32], reconstructed: &[
     if change.as_raw().iter().all(|v| *v == 0.0) {
         return out;
     }
-    let change = imageops::resize(&change, square.side, square.side, imageops::FilterType::CatmullRom);
+    let mut change = imageops::resize(&change, square.side, square.side, imageops::FilterType::CatmullRom);
     // A change that reaches the photo's own border has nothing to be blended with there.
     let touches = [square.x == 0, square.y == 0, square.x + square.side == photo.width(), square.y + square.side == photo.height()];
-    for (x, y, delta) in change.enumerate_pixels() {
+    for (x, y, delta) in change.enumerate_pixels_mut() {
         let mask = feather(x, y, square.side, touches);
-        let pixel = out.pixels.get_pixel_mut(square.x + x, square.y + y);
-        for c in 0..3 {
-            pixel.0[c] = (f32::from(pixel.0[c]) + delta.0[c] * mask).round().clamp(0.0, 255.0) as u8;
-        }
+        delta.0 = delta.0.map(|d| d * mask);
     }
+    out.add_srgb(square.x, square.y, &change);
     out
 }
 

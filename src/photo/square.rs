@@ -21,19 +21,34 @@ impl Square {
         Self { x: (photo.width() - side) / 2, y: (photo.height() - side) / 2, side }
     }
 
-    /// The square's pixels at `size x size`. Transparent pixels are laid over white.
+    /// Whether it lies inside the photo.
+    pub fn fits(self, photo: &Photo) -> bool {
+        let within = |start: u32, limit: u32| start.checked_add(self.side).is_some_and(|end| end <= limit);
+        self.side > 0 && within(self.x, photo.width()) && within(self.y, photo.height())
+    }
+
+    /// The square's pixels at `size x size`, in sRGB. Transparent pixels are laid over white.
     pub fn cut(self, photo: &Photo, size: u32) -> RgbImage {
-        let view = imageops::crop_imm(&photo.pixels, self.x, self.y, self.side, self.side);
-        let opaque = RgbImage::from_fn(self.side, self.side, |x, y| {
-            let [r, g, b, a] = image::GenericImageView::get_pixel(&*view, x, y).0;
-            let over = |c: u8| ((u32::from(c) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8;
-            Rgb([over(r), over(g), over(b)])
-        });
+        let opaque = photo.srgb(self.x, self.y, self.side, self.side);
         if self.side == size {
             return opaque;
         }
         // Triangle widens its support with the ratio, so shrinking averages over the area and does not alias.
         imageops::resize(&opaque, size, size, FilterType::Triangle)
+    }
+
+    /// The square as a photo of its own, at full resolution.
+    pub fn crop(self, photo: &Photo) -> Photo {
+        let pixels = photo.pixels.crop(self.x, self.y, self.side, self.side);
+        Photo {
+            name: photo.name.clone(),
+            path: photo.path.clone(),
+            pixels,
+            profile: photo.profile.clone(),
+            metadata: photo.metadata.clone(),
+            sha256: photo.sha256.clone(),
+            ..*photo
+        }
     }
 }
 

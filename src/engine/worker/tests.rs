@@ -10,7 +10,7 @@ use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::DeviceChoice;
 use crate::editing::Recipe;
 use crate::engine::{Engine, Event, Job, Quality, RenderRequest, Request};
-use crate::photo::{ExportOptions, Photo};
+use crate::photo::{ExportOptions, Photo, Pixels};
 
 /// Long enough for a busy machine; a test only waits this long when it fails.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -144,9 +144,9 @@ fn an_export_without_an_edit_is_the_photo_itself() {
     let export = |recipe| Request::Export { path: path.clone(), recipe, options: ExportOptions::default() };
     engine.send(export(recipe(0.0)));
     until(&engine, |e| matches!(e, Event::Exported { .. }));
-    assert_eq!(image::open(&path).unwrap().into_rgba8(), original.pixels);
+    assert_eq!(Pixels::from(image::open(&path).unwrap()), original.pixels);
 
     engine.send(export(recipe(80.0)));
     until(&engine, |e| matches!(e, Event::Failed { job: Job::Exporting, message, .. } if message.contains("exists already")));
-    assert_eq!(image::open(&path).unwrap().into_rgba8(), original.pixels, "the first export is untouched");
+    assert_eq!(Pixels::from(image::open(&path).unwrap()), original.pixels, "the first export is untouched");
 }
