@@ -15,6 +15,9 @@ const PIXEL_Y_DIMENSION: u16 = 0xa003;
 const THUMBNAIL_OFFSET: u16 = 0x0201;
 const THUMBNAIL_LENGTH: u16 = 0x0202;
 
+const XMP: u16 = 700;
+const ICC_PROFILE: u16 = 34675;
+
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 
@@ -126,17 +129,31 @@ pub fn set_size(exif: &mut [u8], width: u32, height: u32) {
     }
 }
 
-/// The block that a TIFF file amounts to: what its directories say about the picture, without the picture.
-pub fn from_tiff(file: &[u8]) -> Option<Vec<u8>> {
-    let (fields, little_endian) = exif::parse_exif(file).inspect_err(|e| log::info!("no EXIF was read: {e}")).ok()?;
+/// What a TIFF file says beside its pixels.
+#[derive(Debug, Default)]
+pub struct TiffMetadata {
+    /// What its directories say about the picture, as a block without the picture.
+    pub exif: Option<Vec<u8>>,
+    pub xmp: Option<Vec<u8>>,
+    pub icc: Option<Vec<u8>>,
+}
+
+/// Reads a TIFF file's metadata; what cannot be read is left out.
+pub fn from_tiff(file: &[u8]) -> TiffMetadata {
+    let Ok((fields, little_endian)) = exif::parse_exif(file).inspect_err(|e| log::info!("no metadata was read: {e}")) else {
+        return TiffMetadata::default();
+    };
+    let fields: Vec<&Field> = fields.iter().filter(|f| f.ifd_num == In::PRIMARY).collect();
+    let bytes = |tag| match &fields.iter().find(|f| f.tag == Tag(Context::Tiff, tag))?.value {
+        Value::Byte(bytes) | Value::Undefined(bytes, _) => Some(bytes.clone()),
+        _ => None,
+    };
     let mut writer = exif::experimental::Writer::new();
-    let mut any = false;
-    for field in fields.iter().filter(|f| f.ifd_num == In::PRIMARY && is_kept(f)) {
-        writer.push_field(field);
-        any = true;
-    }
-    let mut out = Cursor::new(Vec::new());
-    (any && writer.write(&mut out, little_endian).is_ok()).then(|| out.into_inner())
+    let kept: Vec<&Field> = fields.iter().copied().filter(|f| is_kept(f)).collect();
+    kept.iter().for_each(|field| writer.push_field(field));
+    let mut block = Cursor::new(Vec::new());
+    let written = !kept.is_empty() && writer.write(&mut block, little_endian).is_ok();
+    TiffMetadata { exif: written.then(|| block.into_inner()), xmp: bytes(XMP), icc: bytes(ICC_PROFILE) }
 }
 
 fn is_kept(field: &Field) -> bool {

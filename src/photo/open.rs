@@ -110,13 +110,16 @@ impl Photo {
         decoder.set_limits(limits).map_err(decode)?;
         // A photo with damaged metadata is still a photo.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let icc = decoder.icc_profile().ok().flatten();
-        let embedded = decoder.exif_metadata().ok().flatten();
-        let mut exif = if format == ImageFormat::Tiff { exif::from_tiff(bytes) } else { embedded };
+        let (mut exif, xmp, icc) = if format == ImageFormat::Tiff {
+            // The decoder has no EXIF, and refuses profiles larger than the picture.
+            let metadata = exif::from_tiff(bytes);
+            (metadata.exif, metadata.xmp, metadata.icc)
+        } else {
+            (decoder.exif_metadata().ok().flatten(), decoder.xmp_metadata().ok().flatten(), decoder.icc_profile().ok().flatten())
+        };
         if let Some(exif) = &mut exif {
             exif::make_upright(exif);
         }
-        let xmp = decoder.xmp_metadata().ok().flatten();
         let mut image = DynamicImage::from_decoder(decoder).map_err(decode)?;
         image.apply_orientation(orientation);
         let mut photo = Self::from_image(image, name)?;
