@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 use pdae_studio::face::{Detector, Face, find};
-use pdae_studio::photo::{Fit, Frame, Photo, Upsampling, put_back, to_model};
+use pdae_studio::photo::{Fit, Frame, Photo, Pixels, Upsampling, put_back, to_model};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use safetensors::SafeTensors;
@@ -52,7 +52,7 @@ fn compose(source: &Photo, place: Frame, canvas: RgbImage) -> Photo {
     let mut out = canvas;
     // Small pictures are averaged before they are placed, as a camera would.
     let factor = (width / place.side).floor().max(1.0) as u32;
-    let small = imageops::thumbnail(&source.pixels, source.width() / factor, source.height() / factor);
+    let small = imageops::thumbnail(&*source.srgb_pixels(), source.width() / factor, source.height() / factor);
     for (x, y, pixel) in out.enumerate_pixels_mut() {
         let [u, v] = place.locate([f64::from(x) + 0.5, f64::from(y) + 0.5]);
         let v = v * width / height;
@@ -158,7 +158,7 @@ fn all_faces_are_found_best_first() {
     let places = [[300.0, 400.0], [800.0, 500.0], [1300.0, 420.0]];
     for (name, centre) in PORTRAITS.into_iter().zip(places) {
         let place = Frame { centre, side: 420.0, angle: 0.2 };
-        canvas = compose(&portrait(name), place, canvas).pixels.into_rgb8();
+        canvas = compose(&portrait(name), place, canvas).srgb_pixels().into_owned().into_rgb8();
     }
     let faces = find(&detector, &photo(canvas)).unwrap();
     assert_eq!(faces.len(), 3);
@@ -241,13 +241,14 @@ proptest! {
     #[test]
     fn a_constant_change_arrives_as_it_is(frame in frames(), guided in any::<bool>()) {
         let photo = waves(250, 200);
+        let old_pixels = photo.srgb_pixels();
         let upsampling = if guided { Upsampling::Guided } else { Upsampling::Smooth };
         let before = vec![0.0f32; 3 * 32 * 32];
         let after = vec![20.0 / 127.5; 3 * 32 * 32];
         let edited = put_back(&photo, frame, &after, &before, 32, upsampling);
-        for (x, y, pixel) in edited.pixels.enumerate_pixels() {
+        for (x, y, pixel) in edited.srgb_pixels().enumerate_pixels() {
             let [u, v] = frame.locate([f64::from(x) + 0.5, f64::from(y) + 0.5]);
-            let old = photo.pixels.get_pixel(x, y);
+            let old = old_pixels.get_pixel(x, y);
             let off = |c: usize| i32::from(pixel.0[c]) - i32::from(old.0[c]);
             if !(0.0..=1.0).contains(&u) || !(0.0..=1.0).contains(&v) {
                 prop_assert_eq!(pixel, old);
@@ -275,7 +276,8 @@ proptest! {
 #[test]
 fn cutting_and_putting_back_are_inverse() {
     let photo = waves(300, 260);
-    let black = Photo { pixels: RgbaImage::from_pixel(300, 260, image::Rgba([0, 0, 0, 255])), ..photo.clone() };
+    let old_pixels = photo.srgb_pixels();
+    let black = self::photo(RgbImage::new(300, 260));
     let zero = vec![-1.0; 3 * 128 * 128];
     for frame in [
         Frame { centre: [150.0, 130.0], side: 200.0, angle: 0.0 },
@@ -286,10 +288,10 @@ fn cutting_and_putting_back_are_inverse() {
         let cut = to_model(&frame.cut(&photo, 128));
         let back = put_back(&black, frame, &cut, &zero, 128, Upsampling::Smooth);
         let (mut sum, mut count) = (0.0, 0.0);
-        for (x, y, pixel) in back.pixels.enumerate_pixels() {
+        for (x, y, pixel) in back.srgb_pixels().enumerate_pixels() {
             let [u, v] = frame.locate([f64::from(x) + 0.5, f64::from(y) + 0.5]);
             if (0.1..0.9).contains(&u) && (0.1..0.9).contains(&v) {
-                let old = photo.pixels.get_pixel(x, y);
+                let old = old_pixels.get_pixel(x, y);
                 sum += (0..3).map(|c| f64::from(pixel.0[c].abs_diff(old.0[c]))).sum::<f64>() / 3.0;
                 count += 1.0;
             }
@@ -313,8 +315,9 @@ fn guided_upsampling_removes_fine_edges() {
     let [before, after] = [&with, &without].map(|photo| to_model(&frame.cut(photo, 32)));
     let error = |upsampling| {
         let out = put_back(&with, frame, &after, &before, 32, upsampling);
-        let squares = out.pixels.iter().zip(without.pixels.iter()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
-        (squares.sum::<f64>() / out.pixels.len() as f64).sqrt()
+        let (out, without) = (out.srgb_pixels(), without.srgb_pixels());
+        let squares = out.iter().zip(without.iter()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+        (squares.sum::<f64>() / out.len() as f64).sqrt()
     };
     let (smooth, guided) = (error(Upsampling::Smooth), error(Upsampling::Guided));
     assert!(guided < 0.8 * smooth, "guided is off by {guided:.2}, smooth by {smooth:.2} of 255");
@@ -331,8 +334,9 @@ fn cutting_averages_over_the_area() {
     }
     // At the model's own size nothing is resampled.
     let photo = waves(80, 64);
+    let old_pixels = photo.srgb_pixels();
     let cut = Frame::centre(&photo).cut(&photo, 64);
-    assert!(cut.enumerate_pixels().all(|(x, y, p)| p.0[..] == photo.pixels.get_pixel(x + 8, y).0[..3]));
+    assert!(cut.enumerate_pixels().all(|(x, y, p)| p.0[..] == old_pixels.get_pixel(x + 8, y).0[..3]));
 }
 
 #[test]
@@ -340,7 +344,8 @@ fn beyond_the_photo_the_border_goes_on_and_transparency_is_white() {
     let mut photo = photo(RgbImage::from_pixel(64, 64, Rgb([200, 10, 60])));
     let frame = Frame { centre: [0.0, 0.0], side: 300.0, angle: 0.3 };
     assert!(frame.cut(&photo, 32).pixels().all(|p| p.0 == [200, 10, 60]));
-    photo.pixels.pixels_mut().for_each(|p| p.0[3] = 0);
+    let Pixels::Eight(pixels) = &mut photo.pixels else { panic!("8 bits") };
+    pixels.pixels_mut().for_each(|p| p.0[3] = 0);
     assert!(frame.cut(&photo, 32).pixels().all(|p| p.0 == [255; 3]));
 }
 

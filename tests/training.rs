@@ -228,7 +228,8 @@ impl Stage for Breaking {
 fn a_failing_device_or_loss_keeps_the_last_state() {
     let (data, config) = (images(4, 0), config(StageKind::Dpm));
     let place = tempfile::tempdir().expect("a temporary folder");
-    let breaks: [(&str, fn(Tensor<1>) -> Tensor<1>); 2] = [("lost", |_| panic!("device lost")), ("nan", |loss| loss * f64::NAN)];
+    type Break = fn(Tensor<1>) -> Tensor<1>;
+    let breaks: [(&str, Break); 2] = [("lost", |_| panic!("device lost")), ("nan", |loss| loss * f64::NAN)];
     for (name, with) in breaks {
         let folder = RunFolder::create(&place.path().join(name)).expect("a run folder");
         let stage = Breaking { inner: DpmStage::new(&config), calls: 0.into(), with };

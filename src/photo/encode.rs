@@ -213,16 +213,17 @@ fn encode_tiff<W: Write + Seek>(picture: Picture, attachments: Attachments, out:
     let Picture { image, icc } = picture;
     let more = TiffExtras { icc, attachments, alpha: image.color().has_alpha() };
     let size = (image.width(), image.height());
-    Ok(match &image {
-        ImageLuma8(pixels) => more.encode::<colortype::Gray8, _>(pixels, size, out)?,
-        ImageLuma16(pixels) => more.encode::<colortype::Gray16, _>(pixels, size, out)?,
-        ImageRgb8(pixels) => more.encode::<colortype::RGB8, _>(pixels, size, out)?,
-        ImageRgb16(pixels) => more.encode::<colortype::RGB16, _>(pixels, size, out)?,
-        ImageRgba8(pixels) => more.encode::<colortype::RGB8, _>(pixels, size, out)?,
-        ImageRgba16(pixels) => more.encode::<colortype::RGB16, _>(pixels, size, out)?,
+    let written = match &image {
+        ImageLuma8(pixels) => more.encode::<colortype::Gray8, _>(pixels, size, out),
+        ImageLuma16(pixels) => more.encode::<colortype::Gray16, _>(pixels, size, out),
+        ImageRgb8(pixels) => more.encode::<colortype::RGB8, _>(pixels, size, out),
+        ImageRgb16(pixels) => more.encode::<colortype::RGB16, _>(pixels, size, out),
+        ImageRgba8(pixels) => more.encode::<colortype::RGB8, _>(pixels, size, out),
+        ImageRgba16(pixels) => more.encode::<colortype::RGB16, _>(pixels, size, out),
         // `prepare` makes no others.
-        other => more.encode::<colortype::RGB16, _>(&other.to_rgb16(), size, out)?,
-    })
+        other => more.encode::<colortype::RGB16, _>(&other.to_rgb16(), size, out),
+    };
+    Ok(written?)
 }
 
 struct TiffExtras {
