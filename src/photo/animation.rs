@@ -135,7 +135,7 @@ impl Sequence {
         Ok(out.write_all(&file)?)
     }
 
-    /// Raw frames go into the program's standard input; it writes beside `path` and the result is renamed.
+    /// Raw frames go into the program's standard input; it writes into a temporary folder, from where the result is copied.
     fn video(&self, path: &Path, format: SequenceFormat, overwrite: bool) -> Result<(), SequenceError> {
         let failed = |reason: String| ExportError::Write { path: path.into(), reason };
         let (width, height) = self.frames[0].dimensions();
