@@ -32,6 +32,9 @@ pub struct Detector {
     device: Device,
 }
 
+/// What the network says of one picture: logits `[896]` and boxes `[896 * 16]`.
+pub type Raw = (Vec<f32>, Vec<f32>);
+
 impl Detector {
     /// The detector that is built into the program.
     pub fn built_in() -> Result<Self, FaceError> {
@@ -41,8 +44,8 @@ impl Detector {
         Ok(Self { network, device })
     }
 
-    /// Logits `[picture][896]` and boxes `[picture][896 * 16]` of pictures that are 128 x 128.
-    pub fn raw(&self, pictures: &[RgbImage]) -> Result<Vec<(Vec<f32>, Vec<f32>)>, FaceError> {
+    /// What the network says of pictures that are 128 x 128.
+    pub fn raw(&self, pictures: &[RgbImage]) -> Result<Vec<Raw>, FaceError> {
         let mut out = Vec::with_capacity(pictures.len());
         for batch in pictures.chunks(BATCH) {
             let input: Vec<f32> = batch.iter().flat_map(crate::photo::to_model).collect();
