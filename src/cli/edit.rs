@@ -8,9 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
 
 use super::ModelArgs;
+use super::framing::{FramingArgs, FramingError};
 use crate::editing::{Recipe, attributes};
 use crate::engine::edit::{EditError, Editor};
-use crate::photo::{self, ExportFormat, ExportOptions, Photo, Square};
+use crate::photo::{self, ExportFormat, ExportOptions, Photo};
 
 #[derive(Debug, Args)]
 pub struct EditArgs {
@@ -32,6 +33,8 @@ pub struct EditArgs {
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
+    framing: FramingArgs,
+    #[command(flatten)]
     model: ModelArgs,
 }
 
@@ -41,6 +44,8 @@ pub enum EditCommandError {
     UnknownSlider { name: String, known: String },
     #[error(transparent)]
     Edit(#[from] EditError),
+    #[error(transparent)]
+    Framing(#[from] FramingError),
 }
 
 fn parse_slider(text: &str) -> Result<(String, f32), String> {
@@ -62,14 +67,14 @@ pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
     let photo = Photo::open(&args.photo).map_err(EditError::from)?;
     let editor = Editor::load(&args.model.bundle(), args.model.device)?;
     let recipe = recipe(args, &editor.card.manifest.attributes)?;
+    let frame = args.framing.frame(&editor, &photo)?;
 
     let bar = ProgressBar::new(2 * args.steps as u64);
     bar.set_style(
         ProgressStyle::with_template("{msg:10} {wide_bar} {pos}/{len} steps, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     bar.enable_steady_tick(Duration::from_millis(200));
-    let square = Square::centre(&photo);
-    let mut latents = editor.read(&editor.cut(&photo, square))?;
+    let mut latents = editor.read(&editor.cut(&photo, frame))?;
     bar.set_message("Reading");
     let mut inversion = editor.inversion(&latents, recipe.steps);
     while editor.step_inversion(&mut inversion, &latents) {
@@ -83,7 +88,7 @@ pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let edited = editor.put_back(&photo, square, pair)?;
+    let edited = editor.put_back(&photo, frame, pair, args.framing.upsampling())?;
     photo::write(&edited, &args.output, &options).map_err(EditError::from)?;
     println!("{} ({} x {} pixels)", args.output.display(), edited.width(), edited.height());
     Ok(())

@@ -1,6 +1,7 @@
 //! The command line: one file a command, each a thin shell over the library.
 
 pub mod edit;
+pub mod framing;
 pub mod import;
 pub mod info;
 pub mod train;

@@ -13,8 +13,9 @@ use crate::checkpoint::{Bundle, CheckpointError};
 use crate::device::{DeviceChoice, DeviceError};
 use crate::diffusion::{Chain, Direction};
 use crate::editing::{LatentSpace, Recipe};
+use crate::face::{self, Detector, Face, FaceError};
 use crate::model::{Autoencoder, Guidance};
-use crate::photo::{ExportError, Photo, PhotoError, Square, put_back, square};
+use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, from_model, put_back, to_model};
 
 /// Everything that can go wrong between a photo and its export.
 #[derive(Debug, Error)]
@@ -26,7 +27,11 @@ pub enum EditError {
     #[error(transparent)]
     Photo(#[from] PhotoError),
     #[error(transparent)]
+    Face(#[from] FaceError),
+    #[error(transparent)]
     Export(#[from] ExportError),
+    #[error("No model is loaded, so the photo cannot be read. Choose a model first.")]
+    NoModel,
     #[error("the model's output could not be read back from the device: {0}")]
     ReadBack(String),
 }
@@ -36,12 +41,13 @@ pub struct Editor {
     pub card: ModelCard,
     model: Autoencoder,
     space: LatentSpace,
+    detector: Detector,
 }
 
 /// A photo as the model has read it.
 #[derive(Debug, Clone)]
 pub struct Latents {
-    /// The square that was read, `[1, 3, size, size]` in [-1, 1].
+    /// The picture that was read, `[1, 3, size, size]` in [-1, 1].
     x_0: Vec<f32>,
     /// Semantic latent.
     z: Vec<f32>,
@@ -57,7 +63,7 @@ impl Editor {
         let bundle = Bundle::load(bundle)?;
         let model = bundle.build(&device.device)?;
         let card = ModelCard { folder: bundle.folder.clone(), cost: model.cost, device: device.name, manifest: bundle.manifest.clone() };
-        Ok(Self { card, space: bundle.latent_space(), model })
+        Ok(Self { card, space: bundle.latent_space(), model, detector: Detector::built_in()? })
     }
 
     /// Side of the model's pictures in pixels.
@@ -65,14 +71,19 @@ impl Editor {
         self.model.config.image_size as u32
     }
 
-    /// The square of a photo, at the model's size.
-    pub fn cut(&self, photo: &Photo, square: Square) -> RgbImage {
-        square.cut(photo, self.size())
+    /// All faces in a photo, best first.
+    pub fn find_faces(&self, photo: &Photo) -> Result<Vec<Face>, EditError> {
+        Ok(face::find(&self.detector, photo)?)
+    }
+
+    /// The framed part of a photo, at the model's size.
+    pub fn cut(&self, photo: &Photo, frame: Frame) -> RgbImage {
+        frame.cut(photo, self.size())
     }
 
     /// Encodes a picture of the model's size: the semantic latent at once, noise for a stochastic latent (the same every time).
     pub fn read(&self, picture: &RgbImage) -> Result<Latents, EditError> {
-        let x_0 = square::to_model(picture);
+        let x_0 = to_model(picture);
         let z = values(self.model.semantic_latent(self.image_tensor(x_0.clone(), 1)))?;
         let mut rng = StdRng::seed_from_u64(0);
         let noise = (0..x_0.len()).map(|_| StandardNormal.sample(&mut rng)).collect();
@@ -115,14 +126,14 @@ impl Editor {
 
     /// The picture at the end of a decode.
     pub fn picture(&self, decode: Decode) -> Result<RgbImage, EditError> {
-        Ok(square::from_model(&values(decode.chain.x)?, self.size()))
+        Ok(from_model(&values(decode.chain.x)?, self.size()))
     }
 
     /// The photo at its own size with the change from a finished [`Editor::decode_pair`].
-    pub fn put_back(&self, photo: &Photo, square: Square, pair: Decode) -> Result<Photo, EditError> {
+    pub fn put_back(&self, photo: &Photo, frame: Frame, pair: Decode, upsampling: Upsampling) -> Result<Photo, EditError> {
         let pictures = values(pair.chain.x)?;
         let (edited, reconstructed) = pictures.split_at(pictures.len() / 2);
-        Ok(put_back(photo, square, edited, reconstructed, self.size()))
+        Ok(put_back(photo, frame, edited, reconstructed, self.size(), upsampling))
     }
 
     fn image_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<4> {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
+use image::RgbImage;
 
 use super::edit::{Decode, EditError, Editor, Latents};
 use super::{Event, Job, Quality, RenderRequest, Request};
 use crate::device::DeviceChoice;
 use crate::diffusion::Chain;
 use crate::editing::Recipe;
-use crate::photo::{self, ExportOptions, Photo, Square};
+use crate::face::Face;
+use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 
 /// What a preview may take.
 const PREVIEW_BUDGET: Duration = Duration::from_millis(150);
@@ -81,7 +83,8 @@ struct Worker {
 
 struct OpenPhoto {
     photo: Photo,
-    square: Square,
+    faces: Arc<[Face]>,
+    frame: Frame,
     latents: Latents,
 }
 
@@ -172,6 +175,7 @@ impl Worker {
             Request::LoadBundle(path) => self.guarded(Job::LoadingModel, |w| w.load(path)),
             Request::OpenPath(path) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(Photo::open(&path)?)),
             Request::OpenPhoto(photo) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(*photo)),
+            Request::Reframe(frame) => self.guarded(Job::OpeningPhoto, |w| w.reframe(frame)),
             Request::Export { path, recipe, options } => self.export = Some(Export { path, options, recipe, decode: None }),
             Request::Cancel => {
                 if self.inversion.take().is_some() {
@@ -192,25 +196,50 @@ impl Worker {
         self.editor = Some(editor);
         self.step_time = None;
         match self.open.take() {
-            Some(open) => self.open_photo(open.photo),
+            Some(OpenPhoto { photo, faces, frame, .. }) => self.read_photo(photo, faces, frame),
             None => Ok(()),
         }
     }
 
     fn open_photo(&mut self, photo: Photo) -> Result<(), EditError> {
-        let Some(editor) = &self.editor else {
-            self.fail(Job::OpeningPhoto, "No model is loaded, so the photo cannot be read. Choose a model first.".into(), String::new());
-            return Ok(());
+        let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
+        let faces: Arc<[Face]> = editor.find_faces(&photo)?.into();
+        let frame = faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
+        self.read_photo(photo, faces, frame)
+    }
+
+    fn read_photo(&mut self, photo: Photo, faces: Arc<[Face]>, frame: Frame) -> Result<(), EditError> {
+        let (original, latents) = self.read_frame(&photo, frame)?;
+        let (name, width, height) = (photo.name.clone(), photo.width(), photo.height());
+        self.open = Some(OpenPhoto { photo, faces: faces.clone(), frame, latents });
+        self.tell(Event::PhotoOpened { name, width, height, faces, frame, original });
+        Ok(())
+    }
+
+    fn reframe(&mut self, frame: Frame) -> Result<(), EditError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let read = self.read_frame(&open.photo, frame);
+        // The photo stays open under its old frame should the new one fail.
+        let (original, latents) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                self.open = Some(open);
+                return Err(error);
+            }
         };
-        let square = Square::centre(&photo);
-        let original = editor.cut(&photo, square);
+        self.open = Some(OpenPhoto { frame, latents, ..open });
+        self.tell(Event::Reframed { frame, original });
+        Ok(())
+    }
+
+    /// Starts the work on what a frame shows of a photo; returns that, and its latents as far as they are known at once.
+    fn read_frame(&mut self, photo: &Photo, frame: Frame) -> Result<(Arc<RgbImage>, Latents), EditError> {
+        let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
+        let original = editor.cut(photo, frame);
         let latents = editor.read(&original)?;
         self.inversion = Some(editor.inversion(&latents, Recipe::DEFAULT_STEPS));
         (self.active, self.next, self.last) = (None, None, None);
-        let (name, width, height) = (photo.name.clone(), photo.width(), photo.height());
-        self.open = Some(OpenPhoto { photo, square, latents });
-        self.tell(Event::PhotoOpened { name, width, height, original: Arc::new(original) });
-        Ok(())
+        Ok((Arc::new(original), latents))
     }
 
     fn take_render(&mut self, request: RenderRequest) {
@@ -305,7 +334,7 @@ impl Worker {
             return Ok(());
         }
         let Some(Export { path, options, decode: Some(decode), .. }) = self.export.take() else { return Ok(()) };
-        let edited = editor.put_back(&open.photo, open.square, decode)?;
+        let edited = editor.put_back(&open.photo, open.frame, decode, Upsampling::default())?;
         photo::write(&edited, &path, &options)?;
         self.tell(Event::Exported { path });
         Ok(())
