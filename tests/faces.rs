@@ -100,8 +100,8 @@ fn the_portraits_are_found_and_aligned() {
         let Fit { frame, residual } = faces[0].fit();
         println!("{name}: score {:.2}, {frame:?}, residual {residual:.3}", faces[0].score);
         assert!(faces[0].score > 0.8 && residual < 0.06, "{name}: {:?}", faces[0]);
-        // The pictures were cropped by hand to roughly what the model expects.
-        assert!(distance(frame, Frame::centre(&photo)) < 12.0 && frame.angle.abs() < 0.15, "{name}: {frame:?}");
+        // The pictures were cropped by hand to roughly what the model expects; one head is tilted.
+        assert!(distance(frame, Frame::centre(&photo)) < 12.0 && frame.angle.abs() < 0.2, "{name}: {frame:?}");
     }
 }
 
