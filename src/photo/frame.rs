@@ -91,10 +91,20 @@ impl Frame {
     }
 
     /// The photo's pixels to frame coordinates: the inverse of [`Frame::point`].
-    pub fn locate(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+    pub fn locate(&self, point: [f64; 2]) -> [f64; 2] {
+        self.locator()(point)
+    }
+
+    /// [`Frame::locate`] for many points: what depends on the frame alone is computed once.
+    pub(super) fn locator(&self) -> impl Fn([f64; 2]) -> [f64; 2] + Sync + use<> {
         let (sine, cosine) = self.angle.sin_cos();
-        let (x, y) = (x - self.centre[0], y - self.centre[1]);
-        [(x * cosine + y * sine) / self.side + 0.5, (y * cosine - x * sine) / self.side + 0.5]
+        let (across, down) = (cosine / self.side, sine / self.side);
+        let [cx, cy] = self.centre;
+        #[inline]
+        move |[x, y]| {
+            let (x, y) = (x - cx, y - cy);
+            [x * across + y * down + 0.5, y * across - x * down + 0.5]
+        }
     }
 
     /// The corners in the photo's pixels: upper left, upper right, lower right, lower left.
@@ -117,24 +127,30 @@ impl Frame {
         let step = self.side / f64::from(size);
         let samples = (step - 1e-9).ceil().max(1.0) as u32;
         let sharp = step < 1.0 - 1e-9;
-        let (sine, cosine) = self.angle.sin_cos();
         let fine = step / f64::from(samples);
+        let (sine, cosine) = self.angle.sin_cos();
+        let (across, down) = (cosine * fine, sine * fine);
         // Corner of the frame, moved to the first sample and from pixel corners to pixel centres.
         let [x0, y0] = self.point([0.0, 0.0]).map(|v| v - 0.5);
+        let share = 1.0 / (samples * samples) as f32;
         let mut out = RgbImage::new(size, size);
         out.par_chunks_mut(3 * size as usize).enumerate().for_each(|(row, pixels)| {
             for (column, pixel) in pixels.as_chunks_mut::<3>().0.iter_mut().enumerate() {
                 let mut sum = [0.0f32; 3];
                 for j in 0..samples {
-                    let v = (row as f64 * f64::from(samples) + f64::from(j) + 0.5) * fine;
+                    let v = row as f64 * f64::from(samples) + f64::from(j) + 0.5;
                     for i in 0..samples {
-                        let u = (column as f64 * f64::from(samples) + f64::from(i) + 0.5) * fine;
-                        let (x, y) = (x0 + u * cosine - v * sine, y0 + u * sine + v * cosine);
+                        let u = column as f64 * f64::from(samples) + f64::from(i) + 0.5;
+                        let (x, y) = (x0 + u * across - v * down, y0 + u * down + v * across);
                         let value = if sharp { catmull_rom(image, x, y, border) } else { bilinear(image, x, y, border) };
-                        (0..3).for_each(|c| sum[c] += value[c]);
+                        for c in 0..3 {
+                            sum[c] += value[c];
+                        }
                     }
                 }
-                *pixel = sum.map(|s| (s / (samples * samples) as f32).round().clamp(0.0, 255.0) as u8);
+                for c in 0..3 {
+                    pixel[c] = to_byte(sum[c] * share);
+                }
             }
         });
         out
@@ -149,6 +165,33 @@ pub(crate) enum Border {
     Black,
 }
 
+/// To the nearest of 0 to 255.
+#[inline]
+pub(super) fn to_byte(value: f32) -> u8 {
+    // The conversion clips, and cuts fractions off; `round` would be a call per value on processors without an instruction for it.
+    (value + 0.5) as u8
+}
+
+/// The whole number below, and what is left.
+#[inline]
+pub(super) fn split(value: f64) -> (i64, f32) {
+    // As with `round`: `floor` may be a call.
+    let whole = value as i64;
+    let whole = whole - i64::from(value < whole as f64);
+    (whole, (value - whole as f64) as f32)
+}
+
+#[inline]
+fn over_white([r, g, b, a]: [u8; 4]) -> [f32; 3] {
+    let rgb = [f32::from(r), f32::from(g), f32::from(b)];
+    if a == 255 {
+        return rgb;
+    }
+    let a = f32::from(a) / 255.0;
+    let white = 255.0 * (1.0 - a);
+    [rgb[0] * a + white, rgb[1] * a + white, rgb[2] * a + white]
+}
+
 /// One pixel over white, 0 to 255 a channel.
 #[inline]
 fn pixel(image: &RgbaImage, x: i64, y: i64, border: Border) -> [f32; 3] {
@@ -156,34 +199,41 @@ fn pixel(image: &RgbaImage, x: i64, y: i64, border: Border) -> [f32; 3] {
     if border == Border::Black && (x < 0 || y < 0 || x >= w || y >= h) {
         return [0.0; 3];
     }
-    let [r, g, b, a] = image.get_pixel(x.clamp(0, w - 1) as u32, y.clamp(0, h - 1) as u32).0;
-    if a == 255 {
-        return [r, g, b].map(f32::from);
-    }
-    let a = f32::from(a) / 255.0;
-    [r, g, b].map(|c| f32::from(c) * a + 255.0 * (1.0 - a))
+    over_white(image.get_pixel(x.clamp(0, w - 1) as u32, y.clamp(0, h - 1) as u32).0)
 }
 
 /// Between the four pixels around a point; whole numbers are pixel centres.
 #[inline]
 fn bilinear(image: &RgbaImage, x: f64, y: f64, border: Border) -> [f32; 3] {
-    let (left, top) = (x.floor(), y.floor());
-    let (fx, fy) = ((x - left) as f32, (y - top) as f32);
-    let (left, top) = (left as i64, top as i64);
-    let [a, b] = [0, 1].map(|dx| pixel(image, left + dx, top, border));
-    let [c, d] = [0, 1].map(|dx| pixel(image, left + dx, top + 1, border));
-    [0, 1, 2].map(|k| (a[k] * (1.0 - fx) + b[k] * fx) * (1.0 - fy) + (c[k] * (1.0 - fx) + d[k] * fx) * fy)
+    let ((left, fx), (top, fy)) = (split(x), split(y));
+    let (w, h) = (i64::from(image.width()), i64::from(image.height()));
+    let [a, b, c, d] = if left >= 0 && top >= 0 && left + 1 < w && top + 1 < h {
+        let pixels = image.as_raw().as_chunks::<4>().0;
+        let first = (top * w + left) as usize;
+        let (above, below) = (&pixels[first..first + 2], &pixels[first + w as usize..first + w as usize + 2]);
+        [over_white(above[0]), over_white(above[1]), over_white(below[0]), over_white(below[1])]
+    } else {
+        [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| pixel(image, left + dx, top + dy, border))
+    };
+    let mut out = [0.0; 3];
+    for k in 0..3 {
+        let (above, below) = (a[k] + (b[k] - a[k]) * fx, c[k] + (d[k] - c[k]) * fx);
+        out[k] = above + (below - above) * fy;
+    }
+    out
 }
 
 /// Through the sixteen pixels around a point; whole numbers are pixel centres.
 fn catmull_rom(image: &RgbaImage, x: f64, y: f64, border: Border) -> [f32; 3] {
-    let (left, top) = (x.floor(), y.floor());
-    let (across, down) = (catmull_rom_weights((x - left) as f32), catmull_rom_weights((y - top) as f32));
+    let ((left, fx), (top, fy)) = (split(x), split(y));
+    let (across, down) = (catmull_rom_weights(fx), catmull_rom_weights(fy));
     let mut sum = [0.0f32; 3];
     for (dy, wy) in (-1..).zip(down) {
         for (dx, wx) in (-1..).zip(across) {
-            let value = pixel(image, left as i64 + dx, top as i64 + dy, border);
-            (0..3).for_each(|c| sum[c] += wx * wy * value[c]);
+            let value = pixel(image, left + dx, top + dy, border);
+            for c in 0..3 {
+                sum[c] += wx * wy * value[c];
+            }
         }
     }
     sum

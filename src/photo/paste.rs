@@ -4,7 +4,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Border, catmull_rom_weights};
+use super::frame::{Border, catmull_rom_weights, split, to_byte};
 use super::{Frame, Photo};
 
 /// Share of the frame, from its border inwards, over which the change fades to nothing.
@@ -58,21 +58,22 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
         least as usize..most as usize
     };
     let (columns, rows) = (range(0, width), range(1, height));
+    let locate = frame.locator();
     let row_bytes = 4 * width as usize;
     let rows_of_pixels = out.pixels.par_chunks_mut(row_bytes).enumerate().skip(rows.start).take(rows.len());
     rows_of_pixels.for_each(|(y, row)| {
         for (x, pixel) in row.as_chunks_mut::<4>().0.iter_mut().enumerate().take(columns.end).skip(columns.start) {
             let centre = [x as f64 + 0.5, y as f64 + 0.5];
-            let [u, v] = frame.locate(centre);
-            let mask = mask.at(u, v);
+            let place = locate(centre);
+            let mask = mask.at(place);
             if mask <= 0.0 {
                 continue;
             }
-            let values = change.over(frame, centre, samples);
-            let detail = luma([pixel[0], pixel[1], pixel[2]]) - values[6];
+            let values = if samples == 1 { change.at(place) } else { change.mean(&locate, centre, samples) };
+            let detail = luma(*pixel) - values[6];
             for c in 0..3 {
                 let delta = values[c] + values[3 + c] * detail;
-                pixel[c] = (f32::from(pixel[c]) + delta * mask).round().clamp(0.0, 255.0) as u8;
+                pixel[c] = to_byte(f32::from(pixel[c]) + delta * mask);
             }
         }
     });
@@ -80,7 +81,8 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
 }
 
 /// Brightness as the eye weighs it (Rec. 709), 0 to 255.
-fn luma([r, g, b]: [u8; 3]) -> f32 {
+#[inline]
+fn luma([r, g, b, _]: [u8; 4]) -> f32 {
     0.2126 * f32::from(r) + 0.7152 * f32::from(g) + 0.0722 * f32::from(b)
 }
 
@@ -97,7 +99,8 @@ impl Change {
     fn follow(&mut self, photo: &RgbImage) {
         let mut moments: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
         for (values, pixel) in self.values.iter_mut().zip(photo.pixels()) {
-            let i = luma(pixel.0);
+            let [r, g, b] = pixel.0;
+            let i = luma([r, g, b, 255]);
             values[6] = i;
             let [r, g, b, ..] = *values;
             moments.push([r, g, b, r * i, g * i, b * i, i, i * i]);
@@ -117,18 +120,12 @@ impl Change {
     }
 
     /// The mean over one pixel of the photo, by `samples` x `samples` samples.
-    #[inline]
-    fn over(&self, frame: Frame, centre: [f64; 2], samples: u32) -> [f32; 8] {
-        if samples == 1 {
-            let [u, v] = frame.locate(centre);
-            return self.at(u, v);
-        }
+    fn mean(&self, locate: &impl Fn([f64; 2]) -> [f64; 2], centre: [f64; 2], samples: u32) -> [f32; 8] {
         let mut sum = [0.0; 8];
         let offset = |i: u32| (f64::from(i) + 0.5) / f64::from(samples) - 0.5;
         for j in 0..samples {
             for i in 0..samples {
-                let [u, v] = frame.locate([centre[0] + offset(i), centre[1] + offset(j)]);
-                let values = self.at(u, v);
+                let values = self.at(locate([centre[0] + offset(i), centre[1] + offset(j)]));
                 (0..8).for_each(|k| sum[k] += values[k]);
             }
         }
@@ -137,18 +134,18 @@ impl Change {
 
     /// Between pixels by Catmull-Rom splines; the border goes on beyond.
     #[inline]
-    fn at(&self, u: f64, v: f64) -> [f32; 8] {
-        let (x, y) = (u * self.size as f64 - 0.5, v * self.size as f64 - 0.5);
-        let (left, top) = (x.floor(), y.floor());
-        let (across, down) = (catmull_rom_weights((x - left) as f32), catmull_rom_weights((y - top) as f32));
-        let place = |first: f64, k: usize| (first as i64 - 1 + k as i64).clamp(0, self.size as i64 - 1) as usize;
-        let columns = [0, 1, 2, 3].map(|k| place(left, k));
+    fn at(&self, [u, v]: [f64; 2]) -> [f32; 8] {
+        let ((left, fx), (top, fy)) = (split(u * self.size as f64 - 0.5), split(v * self.size as f64 - 0.5));
+        let (across, down) = (catmull_rom_weights(fx), catmull_rom_weights(fy));
+        let place = |first: i64, k: usize| (first - 1 + k as i64).clamp(0, self.size as i64 - 1) as usize;
         let mut sum = [0.0f32; 8];
         for (j, wy) in down.into_iter().enumerate() {
             let row = &self.values[place(top, j) * self.size..][..self.size];
-            for (column, wx) in columns.into_iter().zip(across) {
-                let (values, w) = (&row[column], wx * wy);
-                (0..8).for_each(|k| sum[k] += w * values[k]);
+            for (i, wx) in across.into_iter().enumerate() {
+                let (values, weight) = (&row[place(left, i)], wx * wy);
+                for k in 0..8 {
+                    sum[k] += weight * values[k];
+                }
             }
         }
         sum
@@ -188,15 +185,19 @@ impl Feather {
         Self { fades, width: FEATHER.max(1.0 / frame.side) }
     }
 
-    fn at(&self, u: f64, v: f64) -> f32 {
+    #[inline]
+    fn at(&self, [u, v]: [f64; 2]) -> f32 {
         if !(0.0..=1.0).contains(&u) || !(0.0..=1.0).contains(&v) {
             return 0.0;
         }
-        let smooth = |(distance, fades): (f64, bool)| {
-            let t = if fades { (distance / self.width).min(1.0) } else { 1.0 };
-            (t * t * (3.0 - 2.0 * t)) as f32
-        };
-        [u, v, 1.0 - u, 1.0 - v].into_iter().zip(self.fades).map(smooth).product()
+        let mut mask = 1.0;
+        for (distance, fades) in [u, v, 1.0 - u, 1.0 - v].into_iter().zip(self.fades) {
+            if fades && distance < self.width {
+                let t = (distance / self.width) as f32;
+                mask *= t * t * (3.0 - 2.0 * t);
+            }
+        }
+        mask
     }
 }
 
@@ -244,9 +245,9 @@ mod tests {
         let after = vec![120.0 / 127.5 - 1.0; before.len()];
         let mut change = Change::new(&after, &before, size);
         change.follow(&photo);
-        let [.., gain, _, _, _] = change.at(0.5, 0.5);
+        let [.., gain, _, _, _] = change.at([0.5, 0.5]);
         assert!((-1.0..-0.75).contains(&gain), "detail at the edge is taken away: {gain}");
-        let [.., flat, _, _, _] = change.at(0.1, 0.5);
+        let [.., flat, _, _, _] = change.at([0.1, 0.5]);
         assert!(flat.abs() < 0.01, "where nothing is to be seen, nothing is said: {flat}");
     }
 }
