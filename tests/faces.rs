@@ -298,6 +298,28 @@ fn cutting_and_putting_back_are_inverse() {
     }
 }
 
+/// An edit that removes a dark bar, seen at 32 pixels: its fine edges go too.
+#[test]
+fn guided_upsampling_removes_fine_edges() {
+    let bar = |dark: u8| {
+        photo(RgbImage::from_fn(256, 256, |x, y| {
+            let ripple = ((f64::from(x) / 3.0).sin() * (f64::from(y) / 4.0).sin() * 6.0) as i32;
+            let base = if (x + y / 3).abs_diff(160) < 13 { i32::from(dark) } else { 180 };
+            Rgb([(base + ripple) as u8; 3])
+        }))
+    };
+    let (with, without) = (bar(60), bar(180));
+    let frame = Frame { centre: [128.0, 128.0], side: 300.0, angle: 0.2 };
+    let [before, after] = [&with, &without].map(|photo| to_model(&frame.cut(photo, 32)));
+    let error = |upsampling| {
+        let out = put_back(&with, frame, &after, &before, 32, upsampling);
+        let squares = out.pixels.iter().zip(without.pixels.iter()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+        (squares.sum::<f64>() / out.pixels.len() as f64).sqrt()
+    };
+    let (smooth, guided) = (error(Upsampling::Smooth), error(Upsampling::Guided));
+    assert!(guided < 0.8 * smooth, "guided is off by {guided:.2}, smooth by {smooth:.2} of 255");
+}
+
 #[test]
 fn cutting_averages_over_the_area() {
     // Checks of one pixel are grey from afar, at any angle.
