@@ -158,23 +158,13 @@ fn all_faces_are_found_best_first() {
     let places = [[300.0, 400.0], [800.0, 500.0], [1300.0, 420.0]];
     for (name, centre) in PORTRAITS.into_iter().zip(places) {
         let place = Frame { centre, side: 420.0, angle: 0.2 };
-        canvas = compose(&portrait(name), place, canvas).pixels.into_rgb8();
+        canvas = DynamicImage::ImageRgba8(compose(&portrait(name), place, canvas).pixels).into_rgb8();
     }
     let faces = find(&detector, &photo(canvas)).unwrap();
     assert_eq!(faces.len(), 3);
     assert!(faces.windows(2).all(|w| w[0].score >= w[1].score));
     for centre in places {
         assert!(faces.iter().any(|f| f.left < centre[0] && centre[0] < f.right && f.top < centre[1] && centre[1] < f.bottom));
-    }
-}
-
-trait IntoRgb8 {
-    fn into_rgb8(self) -> RgbImage;
-}
-
-impl IntoRgb8 for RgbaImage {
-    fn into_rgb8(self) -> RgbImage {
-        DynamicImage::ImageRgba8(self).into_rgb8()
     }
 }
 

@@ -143,13 +143,13 @@ impl Frame {
                         let u = column as f64 * f64::from(samples) + f64::from(i) + 0.5;
                         let (x, y) = (x0 + u * across - v * down, y0 + u * down + v * across);
                         let value = if sharp { catmull_rom(image, x, y, border) } else { bilinear(image, x, y, border) };
-                        for c in 0..3 {
-                            sum[c] += value[c];
+                        for (sum, value) in sum.iter_mut().zip(value) {
+                            *sum += value;
                         }
                     }
                 }
-                for c in 0..3 {
-                    pixel[c] = to_byte(sum[c] * share);
+                for (byte, sum) in pixel.iter_mut().zip(sum) {
+                    *byte = to_byte(sum * share);
                 }
             }
         });
@@ -215,12 +215,10 @@ fn bilinear(image: &RgbaImage, x: f64, y: f64, border: Border) -> [f32; 3] {
     } else {
         [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dx, dy)| pixel(image, left + dx, top + dy, border))
     };
-    let mut out = [0.0; 3];
-    for k in 0..3 {
+    [0, 1, 2].map(|k| {
         let (above, below) = (a[k] + (b[k] - a[k]) * fx, c[k] + (d[k] - c[k]) * fx);
-        out[k] = above + (below - above) * fy;
-    }
-    out
+        above + (below - above) * fy
+    })
 }
 
 /// Through the sixteen pixels around a point; whole numbers are pixel centres.
@@ -231,8 +229,8 @@ fn catmull_rom(image: &RgbaImage, x: f64, y: f64, border: Border) -> [f32; 3] {
     for (dy, wy) in (-1..).zip(down) {
         for (dx, wx) in (-1..).zip(across) {
             let value = pixel(image, left + dx, top + dy, border);
-            for c in 0..3 {
-                sum[c] += wx * wy * value[c];
+            for (sum, value) in sum.iter_mut().zip(value) {
+                *sum += wx * wy * value;
             }
         }
     }

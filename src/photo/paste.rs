@@ -79,9 +79,8 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
             }
             let values = if samples == 1 { change.at(place) } else { change.mean(&locate, centre, samples) };
             let detail = luma(*pixel) - values[6];
-            for c in 0..3 {
-                let delta = values[c] + values[3 + c] * detail;
-                pixel[c] = to_byte(f32::from(pixel[c]) + delta * mask);
+            for ((byte, change), gain) in pixel.iter_mut().zip(&values[..3]).zip(&values[3..6]) {
+                *byte = to_byte(f32::from(*byte) + (change + gain * detail) * mask);
             }
         }
     });
@@ -162,8 +161,8 @@ impl Change {
             let row = &self.values[place(first[1], j) * self.size..][..self.size];
             for (i, wx) in across.into_iter().enumerate() {
                 let (values, weight) = (&row[place(first[0], i)], wx * wy);
-                for k in 0..8 {
-                    sum[k] += weight * values[k];
+                for (sum, value) in sum.iter_mut().zip(values) {
+                    *sum += weight * value;
                 }
             }
         }
@@ -238,17 +237,17 @@ impl Feather {
 fn passes_through(from: [f64; 2], to: [f64; 2], size: [f64; 2]) -> bool {
     // Clip the line, as t from 0 to 1, to the strip between two borders, twice.
     let (mut start, mut end) = (0.0f64, 1.0f64);
-    for k in 0..2 {
+    for ((from, to), length) in from.into_iter().zip(to).zip(size) {
         // Within a hundredth of a pixel of the border is on it.
-        let (low, high) = (0.01, size[k] - 0.01);
-        let step = to[k] - from[k];
+        let (low, high) = (0.01, length - 0.01);
+        let step = to - from;
         if step.abs() < 1e-9 {
-            if from[k] <= low || from[k] >= high {
+            if from <= low || from >= high {
                 return false;
             }
             continue;
         }
-        let (a, b) = ((low - from[k]) / step, (high - from[k]) / step);
+        let (a, b) = ((low - from) / step, (high - from) / step);
         (start, end) = (start.max(a.min(b)), end.min(a.max(b)));
     }
     start < end
