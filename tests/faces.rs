@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
+use image::{DynamicImage, Rgb, RgbImage, imageops};
 use pdae_studio::face::{Detector, Face, find};
 use pdae_studio::photo::{Fit, Frame, Photo, Pixels, Upsampling, put_back, to_model};
 use proptest::prelude::*;
