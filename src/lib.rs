@@ -5,6 +5,7 @@
 //! - [`studio`]: the window. [`cli`]: one file a command.
 //! - [`engine`]: the one background thread that owns the device and the model.
 //! - [`training`]: data set, DPM, autoencoder, directions.
+//! - [`face`]: finding faces in photos.
 //! - [`editing`]: what an edit is, as plain numbers. [`photo`]: image files in and out.
 //! - [`checkpoint`]: bundles and the import of published files.
 //! - [`model`]: the networks. [`diffusion`]: schedules, samplers, inversion, guidance.
@@ -16,6 +17,7 @@ pub mod device;
 pub mod diffusion;
 pub mod editing;
 pub mod engine;
+pub mod face;
 pub mod files;
 pub mod model;
 pub mod photo;

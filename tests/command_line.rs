@@ -139,3 +139,18 @@ fn the_default_model_edits_the_sample_portrait() {
     assert_eq!(before.dimensions(), after.dimensions());
     assert!(before != after, "the edit shows");
 }
+
+#[test]
+fn the_face_to_edit_can_be_chosen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let portrait = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/portraits/obama.jpg");
+    let out = |name: &str| folder.path().join(name);
+    let (aligned, middle) = (out("aligned.png"), out("middle.png"));
+    let assert = edit(&portrait, &aligned, &["--set", "smiling=90"]).assert().success();
+    assert!(!said(&assert).1.contains("face"), "{assert}");
+    edit(&portrait, &middle, &["--set", "smiling=90", "--no-align"]).assert().success();
+    assert_ne!(image::open(aligned).unwrap().to_rgb8(), image::open(middle).unwrap().to_rgb8());
+    fails_with(&mut edit(&portrait, &out("second.png"), &["--face", "2"]), &["no face 2 in obama", "1 was found"]);
+    let assert = edit(&photo(folder.path()), &out("drawing.png"), &[]).assert().success();
+    assert!(said(&assert).1.contains("no face was found"), "{assert}");
+}

@@ -122,8 +122,8 @@ fn chains(model: &Autoencoder, bundle: &Bundle, golden: &Golden) {
     golden.check("edited", model.decode(x_t.clone(), &golden.tensor("edited_z"), 10, guidance), CHAIN);
 
     let alpha = f64::from(golden.values("interpolation_alpha")[0]);
-    let (z_a, z_b) = (z.clone().slice([0..1]), z.slice([1..2]));
-    let (x_a, x_b) = (x_t.clone().slice([0..1]), x_t.slice([1..2]));
+    let (z_a, z_b) = (z.clone().narrow(0, 0, 1), z.narrow(0, 1, 1));
+    let (x_a, x_b) = (x_t.clone().narrow(0, 0, 1), x_t.narrow(0, 1, 1));
     let mixed_z = lerp(z_a.clone(), z_b.clone(), alpha);
     let mixed_x = slerp(x_a, x_b, alpha);
     golden.check("interpolated_z", mixed_z.clone(), SINGLE);
@@ -154,7 +154,7 @@ fn tables_and_forward_process() {
     let (x_0, noise): (Tensor<4>, Tensor<4>) = (golden.tensor("x_0"), golden.tensor("noise"));
     let rows = golden.integers("t").into_iter().enumerate().map(|(i, t)| {
         let (signal, sigma) = schedule.forward_factors(t);
-        x_0.clone().slice([i..i + 1]) * signal + noise.clone().slice([i..i + 1]) * sigma
+        x_0.clone().narrow(0, i, 1) * signal + noise.clone().narrow(0, i, 1) * sigma
     });
     golden.check("x_t", Tensor::cat(rows.collect(), 0), 1e-6);
 }

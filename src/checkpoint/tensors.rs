@@ -31,8 +31,13 @@ pub fn read(path: &Path) -> Result<(Weights, String), CheckpointError> {
         return Err(CheckpointError::Unreadable { path: path.into(), reason: format!("it is {} GiB large", size >> 30) });
     }
     let bytes = std::fs::read(path).map_err(CheckpointError::io("read", path))?;
-    let unreadable = |reason: String| CheckpointError::Unreadable { path: path.into(), reason };
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
+    Ok((from_bytes(&bytes, &path.display().to_string())?, hex(&Sha256::digest(&bytes))))
+}
+
+/// Every floating-point tensor of a safetensors file in memory; `origin` names it in messages.
+pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Weights, CheckpointError> {
+    let unreadable = |reason: String| CheckpointError::Unreadable { path: origin.into(), reason };
+    let file = SafeTensors::deserialize(bytes).map_err(|e| unreadable(e.to_string()))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         let values = floats(&view).ok_or_else(|| unreadable(format!("tensor {name} is of type {:?}, not f16, bf16 or f32", view.dtype())));
@@ -41,7 +46,7 @@ pub fn read(path: &Path) -> Result<(Weights, String), CheckpointError> {
             _ => tensors.insert(name.clone(), WeightData { shape: view.shape().to_vec(), values: values? }),
         };
     }
-    Ok((Weights { origin: path.display().to_string(), tensors }, hex(&Sha256::digest(&bytes))))
+    Ok(Weights { origin: origin.to_owned(), tensors })
 }
 
 fn floats(view: &TensorView) -> Option<Vec<f32>> {

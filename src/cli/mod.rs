@@ -1,8 +1,11 @@
 //! The command line: one file a command, each a thin shell over the library.
 
 pub mod edit;
+pub mod framing;
 pub mod import;
 pub mod info;
+mod inputs;
+pub mod interpolate;
 pub mod train;
 
 use std::path::PathBuf;
@@ -30,8 +33,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Edit a photo and write the result.
-    Edit(edit::EditArgs),
+    /// Edit photos and write the results.
+    Edit(Box<edit::EditArgs>),
+    /// Write the way from one face to another: a strip of pictures, an animation or a video.
+    Interpolate(interpolate::InterpolateArgs),
     /// Print what a bundle is: image size, parameters, cost of a step, attributes, provenance.
     Info(info::InfoArgs),
     /// Turn a folder of published PyTorch checkpoints into a bundle.
@@ -62,6 +67,7 @@ impl ModelArgs {
 pub fn run(cli: Cli) -> ExitCode {
     let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
         Some(Command::Edit(args)) => edit::run(&args).map_err(Into::into),
+        Some(Command::Interpolate(args)) => interpolate::run(&args).map_err(Into::into),
         Some(Command::Info(args)) => info::run(&args).map_err(Into::into),
         Some(Command::Import(args)) => import::run(&args).map_err(Into::into),
         Some(Command::Train(args)) => train::run(*args).map_err(Into::into),

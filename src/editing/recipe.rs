@@ -27,6 +27,10 @@ impl Default for Recipe {
 impl Recipe {
     /// Enough for a reconstruction that is hard to tell from the photo.
     pub const DEFAULT_STEPS: usize = 20;
+    /// Most steps that a schedule of 1000 timesteps can be cut into.
+    pub const MAX_STEPS: usize = 999;
+    /// Farthest that a slider can be set, in percent, in either direction.
+    pub const MAX_PERCENT: f32 = 1000.0;
 
     /// The slider of an attribute, in percent; 0 where it was not touched.
     pub fn slider(&self, attribute: &str) -> f32 {

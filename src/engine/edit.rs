@@ -11,10 +11,11 @@ use thiserror::Error;
 use super::ModelCard;
 use crate::checkpoint::{Bundle, CheckpointError};
 use crate::device::{DeviceChoice, DeviceError};
-use crate::diffusion::{Chain, Direction};
+use crate::diffusion::{Chain, Direction, lerp, slerp};
 use crate::editing::{LatentSpace, Recipe};
+use crate::face::{self, Detector, Face, FaceError};
 use crate::model::{Autoencoder, Guidance};
-use crate::photo::{ExportError, Photo, PhotoError, Square, put_back, square};
+use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, from_model, put_back, to_model};
 
 /// Everything that can go wrong between a photo and its export.
 #[derive(Debug, Error)]
@@ -26,7 +27,11 @@ pub enum EditError {
     #[error(transparent)]
     Photo(#[from] PhotoError),
     #[error(transparent)]
+    Face(#[from] FaceError),
+    #[error(transparent)]
     Export(#[from] ExportError),
+    #[error("No model is loaded, so the photo cannot be read. Choose a model first.")]
+    NoModel,
     #[error("the model's output could not be read back from the device: {0}")]
     ReadBack(String),
 }
@@ -36,12 +41,23 @@ pub struct Editor {
     pub card: ModelCard,
     model: Autoencoder,
     space: LatentSpace,
+    detector: Detector,
+}
+
+/// What is mixed on the way from one photo to another. The stochastic latents are mixed spherically in both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InterpolationPath {
+    /// The semantic latents, linearly.
+    #[default]
+    Latent,
+    /// The two mean shifts, at every denoising step.
+    Trajectory,
 }
 
 /// A photo as the model has read it.
 #[derive(Debug, Clone)]
 pub struct Latents {
-    /// The square that was read, `[1, 3, size, size]` in [-1, 1].
+    /// The picture that was read, `[1, 3, size, size]` in [-1, 1].
     x_0: Vec<f32>,
     /// Semantic latent.
     z: Vec<f32>,
@@ -57,7 +73,7 @@ impl Editor {
         let bundle = Bundle::load(bundle)?;
         let model = bundle.build(&device.device)?;
         let card = ModelCard { folder: bundle.folder.clone(), cost: model.cost, device: device.name, manifest: bundle.manifest.clone() };
-        Ok(Self { card, space: bundle.latent_space(), model })
+        Ok(Self { card, space: bundle.latent_space(), model, detector: Detector::built_in()? })
     }
 
     /// Side of the model's pictures in pixels.
@@ -65,18 +81,21 @@ impl Editor {
         self.model.config.image_size as u32
     }
 
-    /// The square of a photo, at the model's size.
-    pub fn cut(&self, photo: &Photo, square: Square) -> RgbImage {
-        square.cut(photo, self.size())
+    /// All faces in a photo, best first.
+    pub fn find_faces(&self, photo: &Photo) -> Result<Vec<Face>, EditError> {
+        Ok(face::find(&self.detector, photo)?)
+    }
+
+    /// The framed part of a photo, at the model's size.
+    pub fn cut(&self, photo: &Photo, frame: Frame) -> RgbImage {
+        frame.cut(photo, self.size())
     }
 
     /// Encodes a picture of the model's size: the semantic latent at once, noise for a stochastic latent (the same every time).
     pub fn read(&self, picture: &RgbImage) -> Result<Latents, EditError> {
-        let x_0 = square::to_model(picture);
+        let x_0 = to_model(picture);
         let z = values(self.model.semantic_latent(self.image_tensor(x_0.clone(), 1)))?;
-        let mut rng = StdRng::seed_from_u64(0);
-        let noise = (0..x_0.len()).map(|_| StandardNormal.sample(&mut rng)).collect();
-        Ok(Latents { x_t: self.image_tensor(noise, 1), x_0, z, inferred: false })
+        Ok(Latents { x_t: self.noise(0), x_0, z, inferred: false })
     }
 
     /// The chain that infers the stochastic latent. Step it with [`Editor::step_inversion`]; its end goes into [`Latents::x_t`].
@@ -95,12 +114,12 @@ impl Editor {
         self.start(latents.x_t.clone(), self.latent_tensor(z, 1), recipe, steps)
     }
 
-    /// The edited photo and its plain reconstruction side by side in one batch, for [`Editor::put_back`].
-    pub fn decode_pair(&self, latents: &Latents, recipe: &Recipe) -> Decode {
+    /// The edited photo and its plain reconstruction side by side in one batch.
+    pub fn decode_pair(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
         let mut z = self.space.edit(&latents.z, &recipe.sliders);
         z.extend(&latents.z);
         let x_t = Tensor::cat(vec![latents.x_t.clone(), latents.x_t.clone()], 0);
-        self.start(x_t, self.latent_tensor(z, 2), recipe, recipe.steps)
+        self.start(x_t, self.latent_tensor(z, 2), recipe, steps)
     }
 
     fn start(&self, x_t: Tensor<4>, z: Tensor<2>, recipe: &Recipe, steps: usize) -> Decode {
@@ -113,16 +132,48 @@ impl Editor {
         self.model.step(&mut decode.chain, &decode.z, decode.guidance).is_some()
     }
 
-    /// The picture at the end of a decode.
-    pub fn picture(&self, decode: Decode) -> Result<RgbImage, EditError> {
-        Ok(square::from_model(&values(decode.chain.x)?, self.size()))
+    /// The pictures at the end of a decode, one or two, each `[3, size, size]` in about [-1, 1].
+    pub fn pictures(&self, decode: Decode) -> Result<Vec<Vec<f32>>, EditError> {
+        let size = self.size() as usize;
+        Ok(values(decode.chain.x)?.chunks(3 * size * size).map(<[f32]>::to_vec).collect())
     }
 
     /// The photo at its own size with the change from a finished [`Editor::decode_pair`].
-    pub fn put_back(&self, photo: &Photo, square: Square, pair: Decode) -> Result<Photo, EditError> {
+    pub fn put_back(&self, photo: &Photo, frame: Frame, pair: Decode, upsampling: Upsampling) -> Result<Photo, EditError> {
         let pictures = values(pair.chain.x)?;
         let (edited, reconstructed) = pictures.split_at(pictures.len() / 2);
-        Ok(put_back(photo, square, edited, reconstructed, self.size()))
+        Ok(put_back(photo, frame, edited, reconstructed, self.size(), upsampling))
+    }
+
+    /// A stochastic latent `[1, 3, size, size]` of standard normal noise, the same for the same seed on every device.
+    pub fn noise(&self, seed: u64) -> Tensor<4> {
+        let size = self.model.config.image_size;
+        let mut rng = StdRng::seed_from_u64(seed);
+        self.image_tensor((0..3 * size * size).map(|_| StandardNormal.sample(&mut rng)).collect(), 1)
+    }
+
+    /// The edited half of a finished [`Editor::decode_pair`], at the model's size.
+    pub fn edited_picture(&self, pair: Decode) -> Result<RgbImage, EditError> {
+        let pictures = values(pair.chain.x)?;
+        Ok(from_model(&pictures[..pictures.len() / 2], self.size()))
+    }
+
+    /// The picture between two photos: `alpha` 0 is the first, 1 the second. `steps` denoising steps.
+    pub fn interpolate(
+        &self,
+        from: &Latents,
+        to: &Latents,
+        alpha: f64,
+        path: InterpolationPath,
+        steps: usize,
+    ) -> Result<RgbImage, EditError> {
+        let (z_a, z_b) = (self.latent_tensor(from.z.clone(), 1), self.latent_tensor(to.z.clone(), 1));
+        let x_t = slerp(from.x_t.clone(), to.x_t.clone(), alpha);
+        let x_0 = match path {
+            InterpolationPath::Latent => self.model.decode(x_t, &lerp(z_a, z_b, alpha), steps, Guidance::default()),
+            InterpolationPath::Trajectory => self.model.decode_trajectory(x_t, &z_a, &z_b, alpha, steps),
+        };
+        Ok(from_model(&values(x_0)?, self.size()))
     }
 
     fn image_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<4> {

@@ -10,6 +10,7 @@
 //!   the CPU.
 
 pub mod edit;
+pub mod view;
 mod worker;
 
 use std::path::PathBuf;
@@ -22,8 +23,9 @@ use image::RgbImage;
 use crate::checkpoint::Manifest;
 use crate::device::DeviceChoice;
 use crate::editing::Recipe;
+use crate::face::Face;
 use crate::model::Cost;
-use crate::photo::{ExportOptions, Photo};
+use crate::photo::{ExportOptions, Frame, Photo};
 
 /// What the window may ask for.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub enum Request {
     OpenPath(PathBuf),
     /// Open a photo that is already in memory (paste).
     OpenPhoto(Box<Photo>),
+    /// Read the open photo again, under another frame. Answered by [`Event::Reframed`].
+    Reframe(Frame),
     /// Decode at full quality, put the change back into the photo and write it.
     Export { path: PathBuf, recipe: Recipe, options: ExportOptions },
     /// Give up the inversion and any export in progress.
@@ -76,11 +80,19 @@ pub enum Job {
 pub enum Event {
     /// A bundle is ready.
     ModelLoaded(Arc<ModelCard>),
-    /// A photo is open: its name, size in pixels, and the square that the model sees at the model's size (the "before" picture).
+    /// A photo is open: its name, size in pixels, the faces in it (best first), the frame that is used (around the best face; without
+    /// any, the square in the middle), and what the model sees there at its own size (the "before" picture).
     PhotoOpened {
         name: String,
         width: u32,
         height: u32,
+        faces: Arc<[Face]>,
+        frame: Frame,
+        original: Arc<RgbImage>,
+    },
+    /// The open photo is seen through another frame. Its latents follow, as after opening.
+    Reframed {
+        frame: Frame,
         original: Arc<RgbImage>,
     },
     /// The stochastic latent is inferred: pictures now rebuild the photo exactly. The newest recipe is rendered again by itself.
@@ -90,7 +102,7 @@ pub enum Event {
         done: usize,
         total: usize,
     },
-    /// A decoded picture at the model's size. `step` is the time of one denoising step.
+    /// The photo with an edit in it, at most the size of a screen. `step` is the time of one denoising step.
     Picture {
         generation: u64,
         quality: Quality,

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
 
 use super::edit::{Decode, EditError, Editor, Latents};
+use super::view::{Settings, View};
 use super::{Event, Job, Quality, RenderRequest, Request};
 use crate::device::DeviceChoice;
 use crate::diffusion::Chain;
 use crate::editing::Recipe;
-use crate::photo::{self, ExportOptions, Photo, Square};
+use crate::face::Face;
+use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 
 /// What a preview may take.
 const PREVIEW_BUDGET: Duration = Duration::from_millis(150);
@@ -81,7 +83,9 @@ struct Worker {
 
 struct OpenPhoto {
     photo: Photo,
-    square: Square,
+    faces: Arc<[Face]>,
+    frame: Frame,
+    view: View,
     latents: Latents,
 }
 
@@ -89,6 +93,7 @@ struct Render {
     request: RenderRequest,
     /// What is really rendered: a final picture from noise would be thrown away when the inversion ends.
     quality: Quality,
+    settings: Settings,
     decode: Decode,
     started: Instant,
 }
@@ -172,6 +177,7 @@ impl Worker {
             Request::LoadBundle(path) => self.guarded(Job::LoadingModel, |w| w.load(path)),
             Request::OpenPath(path) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(Photo::open(&path)?)),
             Request::OpenPhoto(photo) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(*photo)),
+            Request::Reframe(frame) => self.guarded(Job::OpeningPhoto, |w| w.reframe(frame)),
             Request::Export { path, recipe, options } => self.export = Some(Export { path, options, recipe, decode: None }),
             Request::Cancel => {
                 if self.inversion.take().is_some() {
@@ -192,25 +198,52 @@ impl Worker {
         self.editor = Some(editor);
         self.step_time = None;
         match self.open.take() {
-            Some(open) => self.open_photo(open.photo),
+            Some(OpenPhoto { photo, faces, frame, .. }) => self.read_photo(photo, faces, frame),
             None => Ok(()),
         }
     }
 
     fn open_photo(&mut self, photo: Photo) -> Result<(), EditError> {
-        let Some(editor) = &self.editor else {
-            self.fail(Job::OpeningPhoto, "No model is loaded, so the photo cannot be read. Choose a model first.".into(), String::new());
-            return Ok(());
+        let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
+        let faces: Arc<[Face]> = editor.find_faces(&photo)?.into();
+        let frame = faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
+        self.read_photo(photo, faces, frame)
+    }
+
+    fn read_photo(&mut self, photo: Photo, faces: Arc<[Face]>, frame: Frame) -> Result<(), EditError> {
+        let latents = self.read_frame(&photo, frame)?;
+        let view = View::new(&photo, frame);
+        let (name, width, height, original) = (photo.name.clone(), photo.width(), photo.height(), view.original());
+        self.open = Some(OpenPhoto { photo, faces: faces.clone(), frame, view, latents });
+        self.tell(Event::PhotoOpened { name, width, height, faces, frame, original });
+        Ok(())
+    }
+
+    fn reframe(&mut self, frame: Frame) -> Result<(), EditError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let read = self.read_frame(&open.photo, frame);
+        // The photo stays open under its old frame should the new one fail.
+        let latents = match read {
+            Ok(latents) => latents,
+            Err(error) => {
+                self.open = Some(open);
+                return Err(error);
+            }
         };
-        let square = Square::centre(&photo);
-        let original = editor.cut(&photo, square);
-        let latents = editor.read(&original)?;
+        let view = View::new(&open.photo, frame);
+        let original = view.original();
+        self.open = Some(OpenPhoto { frame, view, latents, ..open });
+        self.tell(Event::Reframed { frame, original });
+        Ok(())
+    }
+
+    /// Starts the work on what a frame shows of a photo; returns its latents as far as they are known at once.
+    fn read_frame(&mut self, photo: &Photo, frame: Frame) -> Result<Latents, EditError> {
+        let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
+        let latents = editor.read(&editor.cut(photo, frame))?;
         self.inversion = Some(editor.inversion(&latents, Recipe::DEFAULT_STEPS));
         (self.active, self.next, self.last) = (None, None, None);
-        let (name, width, height) = (photo.name.clone(), photo.width(), photo.height());
-        self.open = Some(OpenPhoto { photo, square, latents });
-        self.tell(Event::PhotoOpened { name, width, height, original: Arc::new(original) });
-        Ok(())
+        Ok(latents)
     }
 
     fn take_render(&mut self, request: RenderRequest) {
@@ -230,8 +263,14 @@ impl Worker {
             Quality::Final => request.recipe.steps,
             Quality::Preview => self.preview_steps().min(request.recipe.steps),
         };
-        let decode = editor.decode(&open.latents, &request.recipe, steps);
-        self.active = Some(Render { request, quality, decode, started: Instant::now() });
+        let settings = Settings::new(&request.recipe, steps, open.latents.inferred);
+        // Without sliders the picture is its own base, and with the base at hand it need not be decoded again.
+        let decode = if request.recipe.is_changed() && !open.view.has_base(settings) {
+            editor.decode_pair(&open.latents, &request.recipe, steps)
+        } else {
+            editor.decode(&open.latents, &request.recipe, steps)
+        };
+        self.active = Some(Render { request, quality, settings, decode, started: Instant::now() });
     }
 
     fn preview_steps(&self) -> usize {
@@ -256,19 +295,30 @@ impl Worker {
     }
 
     fn step_render(&mut self) -> Result<(), EditError> {
-        let (Some(editor), Some(render)) = (&self.editor, &mut self.active) else {
+        let (Some(editor), Some(open), Some(render)) = (&self.editor, &mut self.open, &mut self.active) else {
             self.active = None;
             return Ok(());
         };
         if editor.step(&mut render.decode) {
             return Ok(());
         }
-        let Some(Render { request, quality, decode, started }) = self.active.take() else { return Ok(()) };
+        let Some(Render { request, quality, settings, decode, started }) = self.active.take() else { return Ok(()) };
         let steps = decode.chain.steps() as u32;
-        let image = Arc::new(editor.picture(decode)?);
+        let mut pictures = editor.pictures(decode)?.into_iter();
         // Measured up to the picture in memory: on a GPU the steps themselves return at once.
         let step = started.elapsed() / steps.max(1);
-        self.step_time = Some(step);
+        let Some(edited) = pictures.next() else { return Ok(()) };
+        match pictures.next() {
+            Some(base) => open.view.set_base(settings, base),
+            None => {
+                // A pair takes up to twice as long and would make the next preview too coarse.
+                self.step_time = Some(step);
+                if !request.recipe.is_changed() {
+                    open.view.set_base(settings, edited.clone());
+                }
+            }
+        }
+        let image = Arc::new(open.view.show(settings, &edited, editor.size()));
         self.tell(Event::Picture { generation: request.generation, quality, image, step });
         Ok(())
     }
@@ -298,14 +348,14 @@ impl Worker {
             self.export = None;
             return Ok(());
         };
-        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(&open.latents, &export.recipe));
+        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(&open.latents, &export.recipe, export.recipe.steps));
         if editor.step(decode) {
             let (done, total) = (decode.chain.done(), decode.chain.steps());
             self.tell(Event::Progress { job: Job::Exporting, done, total });
             return Ok(());
         }
         let Some(Export { path, options, decode: Some(decode), .. }) = self.export.take() else { return Ok(()) };
-        let edited = editor.put_back(&open.photo, open.square, decode)?;
+        let edited = editor.put_back(&open.photo, open.frame, decode, Upsampling::default())?;
         photo::write(&edited, &path, &options)?;
         self.tell(Event::Exported { path });
         Ok(())

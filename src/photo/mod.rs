@@ -1,11 +1,20 @@
-//! Photos: decode, cut out what the model sees, put an edit back, write files.
+//! Photos: decode, frame what the model sees, put an edit back, write files.
 
+pub mod animation;
+mod encode;
+pub mod exif;
 pub mod export;
+pub mod frame;
 pub mod open;
 pub mod paste;
-pub mod square;
+pub mod pixels;
+pub mod profile;
+pub mod xmp;
 
 pub use export::{ExportError, ExportFormat, ExportOptions, write};
-pub use open::{Photo, PhotoError};
-pub use paste::put_back;
-pub use square::Square;
+pub(crate) use frame::{Border, Pyramid};
+pub use frame::{Fit, Frame, from_model, to_model};
+pub use open::{Metadata, Photo, PhotoError};
+pub use paste::{Upsampling, put_back};
+pub use pixels::Pixels;
+pub use profile::Profile;

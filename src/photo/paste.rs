@@ -1,44 +1,304 @@
 //! Putting an edit back into the photo that it came from.
 
-use image::{Rgb, Rgb32FImage, imageops};
+use image::{Rgb32FImage, RgbImage};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use super::{Photo, Square};
+use super::frame::{Border, catmull_rom_weights, split};
+use super::{Frame, Photo};
 
-/// Share of the square, from its border inwards, over which the change fades to nothing.
-const FEATHER: f32 = 0.08;
+/// Share of the frame, from its border inwards, over which the change fades to nothing.
+const FEATHER: f64 = 0.08;
+/// Pixels of the model's picture around each one that its link to the photo is fitted to.
+const RADIUS: usize = 2;
+/// Squared contrast (0 to 255 a channel) below which a neighbourhood of the photo says nothing about the change.
+const FLAT: f32 = 30.0;
+
+/// Rows that are changed at a time.
+const BAND: usize = 256;
+
+/// How the change gets from the model's size to the photo's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Upsampling {
+    /// Interpolated: all of the photo's own fine detail stays as it is.
+    Smooth,
+    /// The photo's fine detail is strengthened, weakened or taken away as the change does with the coarse detail around it, so that a
+    /// line that the edit removes does not stay behind as its own fine edges.
+    #[default]
+    Guided,
+}
+
+/// Where a frame is more than this many times the model's size, the change is interpolated to so many times its size first.
+const REFINED: usize = 4;
+
+/// What an edit changed, at the model's size or a multiple of it.
+#[derive(Debug)]
+struct Change {
+    size: usize,
+    /// Whether straight lines from value to value are smooth enough.
+    refined: bool,
+    /// Row-major. Red, green and blue of the change (0 to 255 a channel); of each, how it follows the photo's brightness
+    /// around there (-1: the photo's detail is taken away; 0: it is left alone); that brightness; nothing.
+    values: Vec<[f32; 8]>,
+}
 
 /// Adds the *change* that an edit made, not the decoded picture itself, to the photo's own pixels, so that skin, hair and
 /// background keep their detail. `edited` and `reconstructed` are `[3, size, size]` in [-1, 1], decoded the same way; where they are
-/// equal the photo is returned bit for bit.
-pub fn put_back(photo: &Photo, square: Square, edited: &[f32], reconstructed: &[f32], size: u32) -> Photo {
-    let plane = (size * size) as usize;
-    let value = |i: usize| (edited[i].clamp(-1.0, 1.0) - reconstructed[i].clamp(-1.0, 1.0)) * 127.5;
-    let change = Rgb32FImage::from_fn(size, size, |x, y| {
-        let i = (y * size + x) as usize;
-        Rgb([value(i), value(plane + i), value(2 * plane + i)])
-    });
+/// equal the photo is returned bit for bit. What of the frame lies outside the photo is left out.
+pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f32], size: u32, upsampling: Upsampling) -> Photo {
     let mut out = photo.clone();
-    if change.as_raw().iter().all(|v| *v == 0.0) {
+    if edited.iter().zip(reconstructed).all(|(a, b)| a.clamp(-1.0, 1.0) == b.clamp(-1.0, 1.0)) {
         return out;
     }
-    let change = imageops::resize(&change, square.side, square.side, imageops::FilterType::CatmullRom);
-    // A change that reaches the photo's own border has nothing to be blended with there.
-    let touches = [square.x == 0, square.y == 0, square.x + square.side == photo.width(), square.y + square.side == photo.height()];
-    for (x, y, delta) in change.enumerate_pixels() {
-        let mask = feather(x, y, square.side, touches);
-        let pixel = out.pixels.get_pixel_mut(square.x + x, square.y + y);
-        for c in 0..3 {
-            pixel.0[c] = (f32::from(pixel.0[c]) + delta.0[c] * mask).round().clamp(0.0, 255.0) as u8;
+    let srgb = photo.srgb_pixels();
+    let mut change = Change::new(edited, reconstructed, size as usize);
+    if upsampling == Upsampling::Guided {
+        change.follow(&frame.resample(&srgb, size, Border::Replicate));
+    }
+    if frame.side > f64::from(size) * REFINED as f64 {
+        change = change.refined();
+    }
+    let (width, height) = (photo.width(), photo.height());
+    let mask = Feather::new(frame, [width, height].map(f64::from));
+    // A frame smaller than the model's picture: the mean of what falls on a pixel, as when it was cut.
+    let samples = (f64::from(size) / frame.side).ceil().clamp(1.0, 64.0) as u32;
+    let corners = frame.corners();
+    let range = |k: usize, length: u32| {
+        let least = corners.iter().map(|c| c[k]).fold(f64::INFINITY, f64::min).floor().clamp(0.0, f64::from(length));
+        let most = corners.iter().map(|c| c[k]).fold(f64::NEG_INFINITY, f64::max).ceil().clamp(0.0, f64::from(length));
+        least as usize..most as usize
+    };
+    let (columns, rows) = (range(0, width), range(1, height));
+    let locate = frame.locator();
+    // In bands: the change of a whole large photo would take three times the photo's own memory.
+    for top in rows.clone().step_by(BAND) {
+        let band = top..(top + BAND).min(rows.end);
+        let mut deltas = Rgb32FImage::new(columns.len() as u32, band.len() as u32);
+        deltas.par_chunks_exact_mut(3 * columns.len().max(1)).zip(band).for_each(|(row, y)| {
+            for (delta, x) in row.as_chunks_mut::<3>().0.iter_mut().zip(columns.clone()) {
+                let centre = [x as f64 + 0.5, y as f64 + 0.5];
+                let place = locate(centre);
+                let mask = mask.at(place);
+                if mask <= 0.0 {
+                    continue;
+                }
+                let values = if samples == 1 { change.at(place) } else { change.mean(&locate, centre, samples) };
+                let detail = luma(srgb.get_pixel(x as u32, y as u32).0) - values[6];
+                *delta = [0, 1, 2].map(|c| (values[c] + values[3 + c] * detail) * mask / 255.0);
+            }
+        });
+        out.add_srgb(columns.start as u32, top as u32, &deltas);
+    }
+    out
+}
+
+/// Brightness as the eye weighs it (Rec. 709), 0 to 255.
+#[inline]
+fn luma([r, g, b, _]: [u8; 4]) -> f32 {
+    0.2126 * f32::from(r) + 0.7152 * f32::from(g) + 0.0722 * f32::from(b)
+}
+
+impl Change {
+    fn new(edited: &[f32], reconstructed: &[f32], size: usize) -> Self {
+        let plane = size * size;
+        let value = |i: usize| (edited[i].clamp(-1.0, 1.0) - reconstructed[i].clamp(-1.0, 1.0)) * 127.5;
+        let values = (0..plane).map(|i| [value(i), value(plane + i), value(2 * plane + i), 0.0, 0.0, 0.0, 0.0, 0.0]).collect();
+        Self { size, refined: false, values }
+    }
+
+    /// Fits `change = gain * brightness + offset` around every pixel, as a guided filter does (He, Sun and Tang, 2010), and keeps the
+    /// gain. Upsampled, it is applied to that part of the photo's brightness that the model's size cannot hold.
+    fn follow(&mut self, photo: &RgbImage) {
+        let mut moments: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
+        for (values, pixel) in self.values.iter_mut().zip(photo.pixels()) {
+            let [r, g, b] = pixel.0;
+            let i = luma([r, g, b, 255]);
+            values[6] = i;
+            let [r, g, b, ..] = *values;
+            moments.push([r, g, b, r * i, g * i, b * i, i, i * i]);
+        }
+        let gains: Vec<[f32; 8]> = box_mean(&moments, self.size)
+            .into_iter()
+            .map(|[r, g, b, ri, gi, bi, i, ii]| {
+                let variance = (ii - i * i).max(0.0) + FLAT;
+                // Detail is taken away at most once, and never turned over or more than doubled.
+                let gain = |p: f32, pi: f32| ((pi - p * i) / variance).clamp(-1.0, 1.0);
+                [gain(r, ri), gain(g, gi), gain(b, bi), 0.0, 0.0, 0.0, 0.0, 0.0]
+            })
+            .collect();
+        for (values, [r, g, b, ..]) in self.values.iter_mut().zip(box_mean(&gains, self.size)) {
+            values[3..6].copy_from_slice(&[r, g, b]);
+        }
+    }
+
+    /// The mean over one pixel of the photo, by `samples` x `samples` samples.
+    fn mean(&self, locate: &impl Fn([f64; 2]) -> [f64; 2], centre: [f64; 2], samples: u32) -> [f32; 8] {
+        let mut sum = [0.0; 8];
+        let offset = |i: u32| (f64::from(i) + 0.5) / f64::from(samples) - 0.5;
+        for j in 0..samples {
+            for i in 0..samples {
+                let values = self.at(locate([centre[0] + offset(i), centre[1] + offset(j)]));
+                (0..8).for_each(|k| sum[k] += values[k]);
+            }
+        }
+        sum.map(|s| s / (samples * samples) as f32)
+    }
+
+    /// The same at `REFINED` times the size. That between its values straight lines will do makes large photos three times as fast.
+    fn refined(&self) -> Self {
+        let size = self.size * REFINED;
+        let place = |i: usize| (i as f64 + 0.5) / size as f64;
+        let row = |y: usize| (0..size).map(move |x| self.spline([place(x), place(y)]));
+        Self { size, refined: true, values: (0..size).flat_map(row).collect() }
+    }
+
+    #[inline]
+    fn at(&self, place: [f64; 2]) -> [f32; 8] {
+        if self.refined { self.linear(place) } else { self.spline(place) }
+    }
+
+    /// The weighted sum of values around a place. The border goes on beyond.
+    #[inline]
+    fn sum<const N: usize>(&self, first: [i64; 2], across: [f32; N], down: [f32; N]) -> [f32; 8] {
+        let place = |first: i64, k: usize| (first + k as i64).clamp(0, self.size as i64 - 1) as usize;
+        let mut sum = [0.0f32; 8];
+        for (j, wy) in down.into_iter().enumerate() {
+            let row = &self.values[place(first[1], j) * self.size..][..self.size];
+            for (i, wx) in across.into_iter().enumerate() {
+                let (values, weight) = (&row[place(first[0], i)], wx * wy);
+                for (sum, value) in sum.iter_mut().zip(values) {
+                    *sum += weight * value;
+                }
+            }
+        }
+        sum
+    }
+
+    /// Catmull-Rom splines through the values.
+    #[inline]
+    fn spline(&self, [u, v]: [f64; 2]) -> [f32; 8] {
+        let ((left, fx), (top, fy)) = (split(u * self.size as f64 - 0.5), split(v * self.size as f64 - 0.5));
+        self.sum([left - 1, top - 1], catmull_rom_weights(fx), catmull_rom_weights(fy))
+    }
+
+    /// Straight lines between the values.
+    #[inline]
+    fn linear(&self, [u, v]: [f64; 2]) -> [f32; 8] {
+        let ((left, fx), (top, fy)) = (split(u * self.size as f64 - 0.5), split(v * self.size as f64 - 0.5));
+        self.sum([left, top], [1.0 - fx, fx], [1.0 - fy, fy])
+    }
+}
+
+/// Means over squares of `2 * RADIUS + 1` pixels, cut off at the border.
+fn box_mean(values: &[[f32; 8]], size: usize) -> Vec<[f32; 8]> {
+    let around = |i: usize| i.saturating_sub(RADIUS)..(i + RADIUS + 1).min(size);
+    let mut out = Vec::with_capacity(values.len());
+    for y in 0..size {
+        for x in 0..size {
+            let mut sum = [0.0; 8];
+            for j in around(y) {
+                for value in &values[j * size..][around(x)] {
+                    (0..8).for_each(|k| sum[k] += value[k]);
+                }
+            }
+            let count = (around(x).len() * around(y).len()) as f32;
+            out.push(sum.map(|s| s / count));
         }
     }
     out
 }
 
-/// 1 inside, falling smoothly to 0 at those sides (left, top, right, bottom) that lie within the photo.
-fn feather(x: u32, y: u32, side: u32, touches: [bool; 4]) -> f32 {
-    let width = (side as f32 * FEATHER).max(1.0);
-    let from = |distance: u32, touches: bool| if touches { 1.0 } else { ((distance as f32 + 0.5) / width).min(1.0) };
-    let smooth = |t: f32| t * t * (3.0 - 2.0 * t);
-    let [left, top, right, bottom] = touches;
-    [from(x, left), from(y, top), from(side - 1 - x, right), from(side - 1 - y, bottom)].map(smooth).into_iter().product()
+/// 1 inside the frame, falling smoothly to 0 at those of its sides that pass through the photo.
+struct Feather {
+    /// Left, top, right, bottom. A change that reaches the photo's own border has nothing to be blended with there.
+    fades: [bool; 4],
+    width: f64,
+}
+
+impl Feather {
+    fn new(frame: Frame, size: [f64; 2]) -> Self {
+        let [a, b, c, d] = frame.corners();
+        let fades = [[a, d], [a, b], [b, c], [d, c]].map(|[from, to]| passes_through(from, to, size));
+        Self { fades, width: FEATHER.max(1.0 / frame.side) }
+    }
+
+    #[inline]
+    fn at(&self, [u, v]: [f64; 2]) -> f32 {
+        if !(0.0..=1.0).contains(&u) || !(0.0..=1.0).contains(&v) {
+            return 0.0;
+        }
+        let mut mask = 1.0;
+        for (distance, fades) in [u, v, 1.0 - u, 1.0 - v].into_iter().zip(self.fades) {
+            if fades && distance < self.width {
+                let t = (distance / self.width) as f32;
+                mask *= t * t * (3.0 - 2.0 * t);
+            }
+        }
+        mask
+    }
+}
+
+/// Whether a line from one point to another goes through the inside of the photo, not just along its border.
+fn passes_through(from: [f64; 2], to: [f64; 2], size: [f64; 2]) -> bool {
+    // Clip the line, as t from 0 to 1, to the strip between two borders, twice.
+    let (mut start, mut end) = (0.0f64, 1.0f64);
+    for ((from, to), length) in from.into_iter().zip(to).zip(size) {
+        // Within a hundredth of a pixel of the border is on it.
+        let (low, high) = (0.01, length - 0.01);
+        let step = to - from;
+        if step.abs() < 1e-9 {
+            if from <= low || from >= high {
+                return false;
+            }
+            continue;
+        }
+        let (a, b) = ((low - from) / step, (high - from) / step);
+        (start, end) = (start.max(a.min(b)), end.min(a.max(b)));
+    }
+    start < end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sides_within_the_photo_fade() {
+        let square = |x: f64, side: f64| Frame { centre: [x, side / 2.0], side, angle: 0.0 };
+        assert_eq!(Feather::new(square(45.0, 70.0), [90.0, 70.0]).fades, [true, false, true, false]);
+        assert_eq!(Feather::new(square(35.0, 70.0), [70.0, 70.0]).fades, [false; 4]);
+        let turned = Frame { angle: 0.5, ..square(45.0, 70.0) };
+        assert_eq!(Feather::new(turned, [90.0, 70.0]).fades, [true; 4]);
+        let beyond = Frame { side: 500.0, ..turned };
+        assert_eq!(Feather::new(beyond, [90.0, 70.0]).fades, [false; 4]);
+    }
+
+    #[test]
+    fn refining_keeps_the_change() {
+        let ramp: Vec<f32> = (0..3 * 256).map(|i| (i as f32 * 0.37).sin() * 0.5).collect();
+        let change = Change::new(&ramp, &vec![0.0; 3 * 256], 16);
+        let refined = change.refined();
+        for i in 0..200 {
+            let place = [f64::from(i) / 200.0, (f64::from(i) * 0.7).fract()];
+            let (fine, coarse) = (refined.at(place), change.at(place));
+            // Of values up to 64 with a new one at every pixel, the roughest that there is.
+            assert!(fine.iter().zip(coarse).all(|(a, b)| (a - b).abs() < 4.0), "{fine:?} {coarse:?}");
+        }
+    }
+
+    #[test]
+    fn the_change_follows_an_edge_that_it_removes() {
+        // The photo is bright on the right; the edit makes everything grey.
+        let size = 16;
+        let photo = RgbImage::from_fn(16, 16, |x, _| image::Rgb(if x < 8 { [60; 3] } else { [180; 3] }));
+        let before = crate::photo::to_model(&photo);
+        let after = vec![120.0 / 127.5 - 1.0; before.len()];
+        let mut change = Change::new(&after, &before, size);
+        change.follow(&photo);
+        let [.., gain, _, _, _] = change.at([0.5, 0.5]);
+        assert!((-1.0..-0.75).contains(&gain), "detail at the edge is taken away: {gain}");
+        let [.., flat, _, _, _] = change.at([0.1, 0.5]);
+        assert!(flat.abs() < 0.01, "where nothing is to be seen, nothing is said: {flat}");
+    }
 }

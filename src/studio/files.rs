@@ -103,6 +103,8 @@ impl Files {
                     .set_title("Save edited photo as")
                     .add_filter("PNG", &["png"])
                     .add_filter("JPEG", &["jpg", "jpeg"])
+                    .add_filter("WebP", &["webp"])
+                    .add_filter("TIFF", &["tif", "tiff"])
                     .set_file_name(suggestion)
                     .save_file(),
             };

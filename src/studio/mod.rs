@@ -276,12 +276,17 @@ impl StudioApp {
                 self.model = Some(card);
                 self.step = None;
             }
-            Event::PhotoOpened { name, width, height, original } => {
+            Event::PhotoOpened { name, width, height, original, faces: _, frame: _ } => {
                 self.jobs.ended(Job::OpeningPhoto);
                 self.photo = Some(OpenPhoto { name, width, height });
                 self.recipe = self.untouched.clone();
                 self.history.clear();
                 self.held = None;
+                self.render(Quality::Final);
+                self.picture.open(ctx, &original, self.generation);
+            }
+            Event::Reframed { frame: _, original } => {
+                self.jobs.ended(Job::OpeningPhoto);
                 self.render(Quality::Final);
                 self.picture.open(ctx, &original, self.generation);
             }

@@ -10,7 +10,7 @@ use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::DeviceChoice;
 use crate::editing::Recipe;
 use crate::engine::{Engine, Event, Job, Quality, RenderRequest, Request};
-use crate::photo::{ExportOptions, Photo};
+use crate::photo::{ExportOptions, Frame, Photo, Pixels};
 
 /// Long enough for a busy machine; a test only waits this long when it fails.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -144,9 +144,49 @@ fn an_export_without_an_edit_is_the_photo_itself() {
     let export = |recipe| Request::Export { path: path.clone(), recipe, options: ExportOptions::default() };
     engine.send(export(recipe(0.0)));
     until(&engine, |e| matches!(e, Event::Exported { .. }));
-    assert_eq!(image::open(&path).unwrap().into_rgba8(), original.pixels);
+    assert!(Pixels::from(image::open(&path).unwrap()) == original.pixels);
 
     engine.send(export(recipe(80.0)));
     until(&engine, |e| matches!(e, Event::Failed { job: Job::Exporting, message, .. } if message.contains("exists already")));
-    assert_eq!(image::open(&path).unwrap().into_rgba8(), original.pixels, "the first export is untouched");
+    assert!(Pixels::from(image::open(&path).unwrap()) == original.pixels, "the first export is untouched");
+}
+
+#[test]
+fn a_face_is_framed_and_the_frame_can_be_changed() {
+    let (engine, folder) = start();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/portraits/obama.jpg");
+    let photo = Photo::open(&path).unwrap();
+    engine.send(Request::OpenPath(path));
+    let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
+    let Some(Event::PhotoOpened { faces, frame, original, .. }) = opened.last() else { unreachable!() };
+    assert_eq!(faces.len(), 1);
+    assert_eq!(*frame, faces[0].fit().frame);
+
+    let centre = Frame::centre(&photo);
+    engine.send(Request::Reframe(centre));
+    let events = until(&engine, |e| matches!(e, Event::Reframed { .. }));
+    let Some(Event::Reframed { frame, original: reframed }) = events.last() else { unreachable!() };
+    assert_eq!(*frame, centre);
+    assert!(reframed == original, "the whole photo is shown, whatever the model sees of it");
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+
+    let out = folder.path().join("out.png");
+    engine.send(Request::Export { path: out.clone(), recipe: recipe(0.0), options: ExportOptions::default() });
+    until(&engine, |e| matches!(e, Event::Exported { .. }));
+    assert!(Pixels::from(image::open(&out).unwrap()) == photo.pixels);
+
+    // Another model sees the photo through the same frame.
+    engine.send(Request::LoadBundle(folder.path().join("bundle")));
+    let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
+    assert!(matches!(opened.last(), Some(Event::PhotoOpened { frame, faces, .. }) if *frame == centre && faces.len() == 1));
+}
+
+#[test]
+fn a_photo_without_a_face_is_framed_in_the_middle() {
+    let (engine, _folder) = start();
+    engine.send(Request::OpenPhoto(photo()));
+    let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
+    assert!(
+        matches!(opened.last(), Some(Event::PhotoOpened { frame, faces, .. }) if faces.is_empty() && *frame == Frame::centre(&photo()))
+    );
 }

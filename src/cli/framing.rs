@@ -1,0 +1,73 @@
+//! Which part of a photo is edited, on the command line.
+
+use clap::{Args, ValueEnum};
+use thiserror::Error;
+
+use crate::engine::edit::{EditError, Editor};
+use crate::photo::{Frame, Photo, Upsampling};
+
+#[derive(Debug, Args)]
+pub struct FramingArgs {
+    /// Which face to edit, where there are several: 1 is the one that is found most surely.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    face: u32,
+    /// Don't look for a face: edit the square in the middle of the photo.
+    #[arg(long, conflicts_with = "face")]
+    no_align: bool,
+    /// How the change gets to the photo's size: its fine detail is adapted to the change (guided) or left as it is (smooth).
+    #[arg(long, value_enum, default_value_t = UpsamplingArg::Guided)]
+    upsampling: UpsamplingArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum UpsamplingArg {
+    Guided,
+    Smooth,
+}
+
+#[derive(Debug, Error)]
+pub enum FramingError {
+    #[error("there is no face {wanted} in {name}: {found} found. Choose another with --face")]
+    NoSuchFace { name: String, wanted: u32, found: String },
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+impl FramingArgs {
+    /// Whether nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        self.face == 1 && !self.no_align
+    }
+
+    pub fn upsampling(&self) -> Upsampling {
+        match self.upsampling {
+            UpsamplingArg::Guided => Upsampling::Guided,
+            UpsamplingArg::Smooth => Upsampling::Smooth,
+        }
+    }
+
+    /// The frame to edit. What a person should know about it goes to `warnings`.
+    pub fn frame(&self, editor: &Editor, photo: &Photo, warnings: &mut Vec<String>) -> Result<Frame, FramingError> {
+        if self.no_align {
+            return Ok(Frame::centre(photo));
+        }
+        let faces = editor.find_faces(photo)?;
+        let Some(face) = faces.get(self.face as usize - 1) else {
+            if self.face > 1 {
+                let found = match faces.len() {
+                    1 => "1 was".to_owned(),
+                    n => format!("{n} were"),
+                };
+                return Err(FramingError::NoSuchFace { name: photo.name.clone(), wanted: self.face, found });
+            }
+            warnings
+                .push("no face was found: the square in the middle is edited. Crop the photo around the face for a better result".into());
+            return Ok(Frame::centre(photo));
+        };
+        let fit = face.fit();
+        if fit.is_poor() {
+            warnings.push("the face is turned far to the side or partly hidden: expect a weaker result".into());
+        }
+        Ok(fit.frame)
+    }
+}

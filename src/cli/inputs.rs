@@ -1,0 +1,142 @@
+//! Which photos a call of `edit` means, and where each result goes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::edit::EditCommandError;
+use crate::photo::ExportFormat;
+
+/// Endings that make a file in a folder a photo. What PDAE Studio cannot read is listed too, so that it is not passed over in silence.
+const PHOTO_ENDINGS: [&str; 12] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "avif", "heic", "heif", "jxl"];
+
+/// One photo and the file that it becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub photo: PathBuf,
+    pub output: PathBuf,
+}
+
+/// What `-o` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    File,
+    Folder,
+}
+
+/// An ending that a picture can be written with.
+pub fn parse_ending(text: &str) -> Result<String, String> {
+    let ending = text.trim_start_matches('.').to_lowercase();
+    match ExportFormat::of(&Path::new("x").with_extension(&ending)) {
+        Ok(_) => Ok(ending),
+        Err(_) => Err(format!("{text:?} is none of png, jpg, webp and tif")),
+    }
+}
+
+/// A folder, if there is more than one photo, or if the output looks like one.
+pub fn target(photos: &[PathBuf], output: &Path) -> Target {
+    let ends_in_separator = output.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
+    let several = photos.len() > 1 || photos.iter().any(|p| p.is_dir());
+    if several || output.is_dir() || ends_in_separator || output.extension().is_none() { Target::Folder } else { Target::File }
+}
+
+/// Every photo once, those of a folder in the order of their names; no two results with one name.
+pub fn jobs(photos: &[PathBuf], output: &Path, target: Target, ending: Option<&str>) -> Result<Vec<Job>, EditCommandError> {
+    let mut files = vec![];
+    for photo in photos {
+        if photo.is_dir() {
+            let found = photos_in(photo)?;
+            if found.is_empty() {
+                return Err(EditCommandError::NoPhotos(photo.clone()));
+            }
+            files.extend(found);
+        } else {
+            files.push(photo.clone());
+        }
+    }
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(file.clone()));
+    if target == Target::File {
+        return Ok(files.into_iter().map(|photo| Job { photo, output: output.into() }).collect());
+    }
+    let mut taken = HashSet::new();
+    let name = |photo: PathBuf| {
+        let name = result_name(&photo, ending, &mut taken);
+        Job { photo, output: output.join(name) }
+    };
+    Ok(files.into_iter().map(name).collect())
+}
+
+fn photos_in(folder: &Path) -> Result<Vec<PathBuf>, EditCommandError> {
+    let failed = |source| EditCommandError::Folder { path: folder.into(), source };
+    let mut files = vec![];
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if path.is_file() && !hidden && PHOTO_ENDINGS.contains(&&*ending) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `anna.jpg`, or `anna-2.jpg` where another folder had an `anna.jpg` too.
+fn result_name(photo: &Path, ending: Option<&str>, taken: &mut HashSet<String>) -> String {
+    let stem = photo.file_stem().map_or_else(|| "photo".into(), |s| s.to_string_lossy().into_owned());
+    let own = photo.extension().map(|e| e.to_string_lossy().into_owned()).filter(|_| ExportFormat::of(photo).is_ok());
+    let ending = ending.map(str::to_owned).or(own).unwrap_or_else(|| "png".into());
+    let mut name = format!("{stem}.{ending}");
+    let mut count = 1;
+    // Some file systems do not tell case apart.
+    while !taken.insert(name.to_lowercase()) {
+        count += 1;
+        name = format!("{stem}-{count}.{ending}");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_photo_and_a_file_name_is_a_file() {
+        let one = [PathBuf::from("a.jpg")];
+        assert_eq!(target(&one, Path::new("out.png")), Target::File);
+        assert_eq!(target(&one, Path::new("out.docx")), Target::File, "a mistake to be told, not a folder to be made");
+        assert_eq!(target(&one, Path::new("out")), Target::Folder);
+        assert_eq!(target(&one, Path::new("out.d/")), Target::Folder);
+        assert_eq!(target(&["a.jpg".into(), "b.jpg".into()], Path::new("out.png")), Target::Folder);
+    }
+
+    #[test]
+    fn results_keep_their_names_and_formats_and_never_collide() {
+        let photos = ["x/a.jpg", "y/a.jpg", "a.JPG", "b.bmp", "x/a.jpg"].map(PathBuf::from);
+        let names = |ending| -> Vec<String> {
+            let jobs = jobs(&photos, Path::new("out"), Target::Folder, ending).unwrap();
+            jobs.iter().map(|job| job.output.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(None), ["a.jpg", "a-2.jpg", "a-3.JPG", "b.png"]);
+        assert_eq!(names(Some("tif")), ["a.tif", "a-2.tif", "a-3.tif", "b.tif"]);
+    }
+
+    #[test]
+    fn a_folder_gives_its_photos_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.PNG", "a.jpg", "notes.txt", ".hidden.jpg", "c.heic"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found: Vec<String> =
+            photos_in(folder.path()).unwrap().iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
+        assert_eq!(found, ["a.jpg", "b.PNG", "c.heic"]);
+        let empty = tempfile::tempdir().unwrap();
+        assert!(jobs(&[empty.path().into()], Path::new("out"), Target::Folder, None).unwrap_err().to_string().contains("no photos"));
+    }
+
+    #[test]
+    fn endings_are_checked() {
+        assert_eq!(parse_ending(".JPG"), Ok("jpg".into()));
+        assert!(parse_ending("gif").is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! The open photo at the size of a screen, with every edit put back into it: what the window shows.
+
+use std::sync::Arc;
+
+use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
+
+use crate::editing::Recipe;
+use crate::photo::{Frame, Photo, Upsampling, put_back};
+
+/// Longest side of what is shown, in pixels. A larger photo is put together in full only when it is exported.
+const LONGEST: u32 = 1400;
+
+/// Previews and finals alternate, and the previews' number of steps follows the machine's mood.
+const BASES: usize = 8;
+
+/// A photo made small enough to be put together many times a second.
+#[derive(Debug)]
+pub struct View {
+    photo: Photo,
+    /// The photo's frame, in the view's pixels.
+    frame: Frame,
+    /// Newest last.
+    bases: Vec<Base>,
+}
+
+/// How the unedited photo decodes. Edits are put back as their difference from it, so what the model cannot rebuild stays as it is.
+#[derive(Debug)]
+struct Base {
+    settings: Settings,
+    /// `[3, size, size]` in [-1, 1].
+    picture: Vec<f32>,
+}
+
+/// What a decode depends on besides the sliders. Only pictures that agree in it may be compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    steps: usize,
+    guidance: f64,
+    stop_percent: f64,
+    inferred: bool,
+}
+
+impl Settings {
+    /// `inferred`: whether the stochastic latent is the photo's own.
+    pub fn new(recipe: &Recipe, steps: usize, inferred: bool) -> Self {
+        Self { steps, guidance: recipe.guidance, stop_percent: recipe.stop_percent, inferred }
+    }
+}
+
+impl View {
+    pub fn new(photo: &Photo, frame: Frame) -> Self {
+        let scale = (f64::from(LONGEST) / f64::from(photo.width().max(photo.height()))).min(1.0);
+        let [width, height] = [photo.width(), photo.height()].map(|side| ((f64::from(side) * scale).round() as u32).max(1));
+        let pixels = photo.srgb_pixels();
+        let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
+        let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
+        match view {
+            Ok(view) => Self { photo: view, frame: frame.scaled(scale), bases: Vec::new() },
+            // A strip too narrow to be made smaller.
+            Err(_) => Self { photo: photo.clone(), frame, bases: Vec::new() },
+        }
+    }
+
+    /// The unedited photo.
+    pub fn original(&self) -> Arc<RgbImage> {
+        Arc::new(over_white(&self.photo.srgb_pixels()))
+    }
+
+    /// Whether a decode with these settings can be shown without decoding the unedited photo beside it.
+    pub fn has_base(&self, settings: Settings) -> bool {
+        self.bases.iter().any(|base| base.settings == settings)
+    }
+
+    /// Keeps how the unedited photo decodes: `[3, size, size]` in [-1, 1].
+    pub fn set_base(&mut self, settings: Settings, picture: Vec<f32>) {
+        self.bases.retain(|base| base.settings != settings);
+        self.bases.push(Base { settings, picture });
+        if self.bases.len() > BASES {
+            self.bases.remove(0);
+        }
+    }
+
+    /// The photo with an edit in it. `edited` is `[3, size, size]` in [-1, 1]; without a base for its settings the photo itself.
+    pub fn show(&self, settings: Settings, edited: &[f32], size: u32) -> RgbImage {
+        match self.bases.iter().find(|base| base.settings == settings) {
+            Some(base) => over_white(&put_back(&self.photo, self.frame, edited, &base.picture, size, Upsampling::default()).srgb_pixels()),
+            None => over_white(&self.photo.srgb_pixels()),
+        }
+    }
+}
+
+fn over_white(pixels: &RgbaImage) -> RgbImage {
+    let mut out = RgbImage::new(pixels.width(), pixels.height());
+    for (Rgb(out), pixel) in out.pixels_mut().zip(pixels.pixels()) {
+        let [r, g, b, a] = pixel.0.map(u32::from);
+        *out = [r, g, b].map(|c| ((c * a + 255 * (255 - a) + 127) / 255) as u8);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgba;
+
+    use super::*;
+
+    fn view(width: u32, height: u32) -> View {
+        let pixels = RgbaImage::from_fn(width, height, |x, y| Rgba([(x % 200) as u8, (y % 200) as u8, 60, 255]));
+        let photo = Photo::from_image(DynamicImage::ImageRgba8(pixels), "test").unwrap();
+        View::new(&photo, Frame::centre(&photo))
+    }
+
+    #[test]
+    fn only_the_change_is_shown() {
+        let (mut view, size) = (view(2800, 1400), 16);
+        let original = view.original();
+        assert_eq!(original.dimensions(), (1400, 700), "a large photo is made smaller");
+        let base: Vec<f32> = (0..3 * size * size).map(|i| (i as f32).sin() * 0.5).collect();
+        let settings = Settings::new(&Recipe::default(), 4, true);
+        view.set_base(settings, base.clone());
+        assert!(view.show(settings, &base, size) == *original, "however badly the model rebuilds the photo");
+        let brighter: Vec<f32> = base.iter().map(|v| v + 0.25).collect();
+        let shown = view.show(settings, &brighter, size);
+        let difference = |x: u32, y: u32| i32::from(shown.get_pixel(x, y).0[2]) - i32::from(original.get_pixel(x, y).0[2]);
+        assert!((28..=36).contains(&difference(700, 350)), "{}", difference(700, 350));
+        assert_eq!(difference(20, 350), 0, "nothing changes outside the frame");
+    }
+
+    #[test]
+    fn a_base_is_for_its_own_settings() {
+        let mut view = view(64, 64);
+        let settings = Settings::new(&Recipe::default(), 4, true);
+        view.set_base(settings, vec![0.0; 3]);
+        assert!(view.has_base(settings));
+        for other in [
+            Settings::new(&Recipe::default(), 5, true),
+            Settings::new(&Recipe::default(), 4, false),
+            Settings::new(&Recipe { guidance: 2.0, ..Recipe::default() }, 4, true),
+        ] {
+            assert!(!view.has_base(other));
+        }
+    }
+}
