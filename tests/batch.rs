@@ -111,7 +111,7 @@ fn a_recipe_makes_the_same_file_again() {
     for (name, more) in [
         ("plain.png", &["--set", "smiling=83.7", "--set", "young=-12.3"][..]),
         ("quality.jpg", &["--set", "smiling=90", "--quality", "71", "--strip-metadata", "--no-statement"]),
-        ("crop.webp", &["--set", "smiling=90", "--crop-only"]),
+        ("crop.webp", &["--set", "smiling=90", "--crop-only", "--upsampling", "smooth"]),
         ("model.tif", &["--set", "smiling=90", "--crop-only=model", "--seed", "18446744073709551615"]),
     ] {
         let first = at(name);
@@ -134,7 +134,7 @@ fn a_recipe_makes_the_same_file_again() {
     assert_eq!(recipe["source"]["file"], "a.png");
     assert_eq!(recipe["source"]["sha256"].as_str().unwrap().len(), 64);
     assert_eq!(recipe["model"]["name"], "Tiny");
-    assert_eq!(recipe["square"], serde_json::json!({"x": 5, "y": 0, "side": 70}));
+    assert_eq!(recipe["frame"], serde_json::json!({"centre": [40.0, 35.0], "side": 70.0, "angle": 0.0}));
     assert_eq!((&recipe["steps"], &recipe["seed"]), (&2.into(), &serde_json::Value::Null));
     assert!(recipe["program"].as_str().unwrap().starts_with("PDAE Studio "));
 

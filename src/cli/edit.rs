@@ -14,7 +14,7 @@ use super::inputs::{self, Job, Target};
 use crate::editing::sidecar::{self, ModelEntry, SidecarError, SourceEntry};
 use crate::editing::{Crop, Recipe, Sidecar, attributes};
 use crate::engine::edit::{EditError, Editor};
-use crate::photo::{self, ExportError, ExportFormat, ExportOptions, Frame, Photo, PhotoError};
+use crate::photo::{self, ExportError, ExportFormat, ExportOptions, Frame, Photo, PhotoError, Upsampling};
 
 #[derive(Debug, Args)]
 pub struct EditArgs {
@@ -139,6 +139,7 @@ struct Session<'a> {
     recipe: Recipe,
     seed: Option<u64>,
     crop: Crop,
+    upsampling: Upsampling,
     options: ExportOptions,
     bar: ProgressBar,
 }
@@ -203,13 +204,14 @@ impl<'a> Session<'a> {
         };
         let seed = args.seed.or(applied.as_ref().and_then(|a| a.seed));
         let crop = args.crop_only.or(applied.as_ref().map(|a| a.crop)).unwrap_or_default();
+        let upsampling = args.framing.upsampling().or(applied.as_ref().map(|a| a.upsampling)).unwrap_or_default();
         let bar = ProgressBar::new(photos as u64 * steps_a_photo(&recipe, seed));
         bar.set_style(
             ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} steps, {eta} left")
                 .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         bar.enable_steady_tick(Duration::from_millis(200));
-        Ok(Self { args, editor, applied, recipe, seed, crop, options, bar })
+        Ok(Self { args, editor, applied, recipe, seed, crop, upsampling, options, bar })
     }
 
     /// Edits one photo and says what came of it, except for an error's sentence.
@@ -265,7 +267,7 @@ impl<'a> Session<'a> {
         while self.editor.step(&mut pair) {
             self.bar.inc(1);
         }
-        let upsampling = self.args.framing.upsampling();
+        let upsampling = self.upsampling;
         let edited = match self.crop {
             Crop::None => self.editor.put_back(&photo, frame, pair, upsampling)?,
             Crop::Full => frame.crop(&self.editor.put_back(&photo, frame, pair, upsampling)?),
@@ -301,6 +303,7 @@ impl<'a> Session<'a> {
             seed: self.seed,
             recipe: self.recipe.clone(),
             crop: self.crop,
+            upsampling: self.upsampling,
             export: self.options.clone(),
         }
     }

@@ -15,8 +15,9 @@ pub struct FramingArgs {
     #[arg(long, conflicts_with = "face")]
     no_align: bool,
     /// How the change gets to the photo's size: its fine detail is adapted to the change (guided) or left as it is (smooth).
-    #[arg(long, value_enum, default_value_t = UpsamplingArg::Guided)]
-    upsampling: UpsamplingArg,
+    /// [default: guided]
+    #[arg(long, value_enum)]
+    upsampling: Option<UpsamplingArg>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -39,11 +40,11 @@ impl FramingArgs {
         self.face == 1 && !self.no_align
     }
 
-    pub fn upsampling(&self) -> Upsampling {
-        match self.upsampling {
+    pub fn upsampling(&self) -> Option<Upsampling> {
+        self.upsampling.map(|upsampling| match upsampling {
             UpsamplingArg::Guided => Upsampling::Guided,
             UpsamplingArg::Smooth => Upsampling::Smooth,
-        }
+        })
     }
 
     /// The frame to edit. What a person should know about it goes to `warnings`.

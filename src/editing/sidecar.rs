@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Recipe;
-use crate::photo::{ExportOptions, Frame, Photo};
+use crate::photo::{ExportOptions, Frame, Photo, Upsampling};
 
 /// Changes when an older program could no longer read a sidecar.
 pub const FORMAT: u32 = 1;
@@ -31,6 +31,8 @@ pub struct Sidecar {
     pub recipe: Recipe,
     #[serde(default)]
     pub crop: Crop,
+    #[serde(default)]
+    pub upsampling: Upsampling,
     #[serde(default)]
     pub export: ExportOptions,
 }
@@ -170,6 +172,7 @@ mod tests {
             seed: Some(u64::MAX),
             recipe,
             crop: Crop::Model,
+            upsampling: Upsampling::Smooth,
             export: ExportOptions { jpeg_quality: 80, keep_metadata: false, ..ExportOptions::default() },
         }
     }
