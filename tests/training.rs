@@ -1,6 +1,6 @@
 //! Training on the CPU with networks of a size that learns in seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -349,6 +349,14 @@ fn directions_find_what_was_planted() {
     assert_eq!(bundle.manifest.attributes, ["Bright_Left", "Always"]);
     assert_eq!(bundle.manifest.provenance.details["steps"], "1");
     assert_eq!(bundle.weights.tensors["classifier.weight"].shape, [2, 8]);
+    let directions = &bundle.weights.tensors["directions.weight"];
+    assert_eq!(directions.shape, [2, 8]);
+    let lengths: Vec<f32> = directions.values.chunks(8).map(|row| row.iter().map(|v| v * v).sum::<f32>()).collect();
+    assert!((lengths[0] - 1.0).abs() < 1e-2 && lengths[1] == 0.0, "a unit vector, and nothing where all images agree: {lengths:?}");
+    let space = bundle.latent_space();
+    let moved = space.edit(&space.mean, [(&"Bright_Left".to_owned(), &100.0)], &BTreeSet::new());
+    let logit: f32 = space.normalise(&moved).iter().zip(&space.classifier[0]).map(|(z, w)| z * w).sum();
+    assert!(logit > 0.5, "the classifier sees the edit: {logit}");
     assert!(bundle.weights.tensors["latents.std"].values.iter().all(|v| *v > 0.0));
     bundle.build(&Device::flex()).expect("networks");
 

@@ -67,7 +67,8 @@ pub struct WeightsEntry {
 /// A bundle in memory: plain numbers, no device yet.
 ///
 /// Tensor names: `encoder.*`, `decoder.*`, `latent_dpm.*` as published below those prefixes; `latents.mean`, `latents.std`
-/// (`[latent]`); `classifier.weight` (`[attributes, latent]`) and `classifier.bias`.
+/// (`[latent]`); `classifier.weight` (`[attributes, latent]`) and `classifier.bias`; `directions.weight` (`[attributes, latent]`)
+/// where sliders follow something else than the classifier's rows, as in published checkpoints.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     pub folder: PathBuf,
@@ -130,15 +131,18 @@ impl Bundle {
         Ok(Autoencoder::new(&self.manifest.config, &self.weights, device)?)
     }
 
-    /// Latent statistics and classifier rows.
+    /// Latent statistics, classifier rows and directions.
     pub fn latent_space(&self) -> LatentSpace {
         let values = |name: &str| self.weights.tensors.get(name).map(|t| t.values.clone()).unwrap_or_default();
         let dim = self.manifest.config.latent_dim;
+        let rows = |name: &str| values(name).chunks(dim).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let (classifier, directions) = (rows("classifier.weight"), rows("directions.weight"));
         LatentSpace {
             mean: values("latents.mean"),
             std: values("latents.std"),
             attributes: self.manifest.attributes.clone(),
-            classifier: values("classifier.weight").chunks(dim).map(<[f32]>::to_vec).collect(),
+            directions: if directions.is_empty() { classifier.clone() } else { directions },
+            classifier,
         }
     }
 
@@ -148,6 +152,9 @@ impl Bundle {
         let mut expected: Vec<(&str, Vec<usize>)> = vec![];
         if attributes > 0 {
             expected.push(("classifier.weight", vec![attributes, dim]));
+            if self.weights.tensors.contains_key("directions.weight") {
+                expected.push(("directions.weight", vec![attributes, dim]));
+            }
             expected.push(("latents.mean", vec![dim]));
             expected.push(("latents.std", vec![dim]));
         }

@@ -27,6 +27,9 @@ pub struct EditArgs {
     /// A slider and its value in percent, e.g. smiling=60 or young=-40. May be given many times.
     #[arg(long = "set", value_name = "NAME=PERCENT", value_parser = parse_slider, allow_hyphen_values = true)]
     sliders: Vec<(String, f32)>,
+    /// Leave an attribute as it is while other sliders move, e.g. --lock young. May be given many times.
+    #[arg(long = "lock", value_name = "NAME")]
+    locked: Vec<String>,
     /// Apply a saved recipe; other options change it.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
@@ -324,12 +327,15 @@ fn recipe(args: &EditArgs, applied: Option<&Sidecar>, known: &[String]) -> Resul
             EditCommandError::UnknownSlider { name: name.to_owned(), known }
         })
     };
-    for name in recipe.sliders.keys() {
+    for name in recipe.sliders.keys().chain(&recipe.locked) {
         // A slider that silently does nothing would be worse than an error.
         find(name)?;
     }
     for (name, percent) in &args.sliders {
         recipe.set_slider(&find(name)?, *percent);
+    }
+    for name in &args.locked {
+        recipe.locked.insert(find(name)?);
     }
     Ok(recipe)
 }

@@ -89,6 +89,9 @@ struct DirectionsArgs {
     /// Regularisation of the classifier.
     #[arg(long, default_value_t = FitOptions::default().l2)]
     l2: f64,
+    /// How far sliders may also move what is usual beside their attribute: more is stronger, less is purer.
+    #[arg(long, default_value_t = FitOptions::default().ridge)]
+    ridge: f64,
     /// What to compute on: auto, cpu, gpu or cuda.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -380,7 +383,7 @@ fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
         data: args.data.clone(),
         attributes: args.attributes.clone(),
         validation: args.validation,
-        fit: FitOptions { l2: args.l2, ..FitOptions::default() },
+        fit: FitOptions { l2: args.l2, ridge: args.ridge, ..FitOptions::default() },
     };
     add_directions(&job, &args.device.open()?)
 }

@@ -1,5 +1,7 @@
 //! Directions in the space of semantic latents (paper, section 4.4).
 
+use std::collections::BTreeSet;
+
 /// The published scale of an edit at 100 percent.
 pub const FULL_SCALE: f32 = 0.3;
 
@@ -10,18 +12,44 @@ pub struct LatentSpace {
     pub mean: Vec<f32>,
     /// Standard deviation of each latent dimension over the training set.
     pub std: Vec<f32>,
-    /// Names of the classifier's rows.
+    /// Names of the rows below.
     pub attributes: Vec<String>,
-    /// One row an attribute, on normalised latents.
+    /// What tells an attribute: one row each, on normalised latents.
     pub classifier: Vec<Vec<f32>>,
+    /// What changes an attribute: one row each, of any length. In published checkpoints the classifier's own rows.
+    pub directions: Vec<Vec<f32>>,
 }
 
 impl LatentSpace {
     /// The unit vector along which an attribute grows, in normalised latents.
     pub fn direction(&self, attribute: &str) -> Option<Vec<f32>> {
-        let row = &self.classifier[self.attributes.iter().position(|name| name == attribute)?];
-        let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        (length > 0.0).then(|| row.iter().map(|v| (f64::from(*v) / length) as f32).collect())
+        unit(&self.directions[self.row(attribute)?].iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
+    }
+
+    /// The same without what the classifier would take for a change of any attribute in `locked`: the direction's part that is
+    /// orthogonal to their rows, at the length that is left (a direction that is mostly made of them moves little). The
+    /// attribute itself cannot be locked against its own slider.
+    pub fn locked_direction(&self, attribute: &str, locked: &BTreeSet<String>) -> Option<Vec<f32>> {
+        let mut direction: Vec<f64> = self.direction(attribute)?.iter().map(|v| f64::from(*v)).collect();
+        // Gram-Schmidt: an orthonormal basis of the locked rows, which are few.
+        let mut basis: Vec<Vec<f64>> = Vec::new();
+        for row in locked.iter().filter(|name| *name != attribute).filter_map(|name| self.classifier.get(self.row(name)?)) {
+            let mut row: Vec<f64> = row.iter().map(|v| f64::from(*v)).collect();
+            let length = dot(&row, &row).sqrt();
+            basis.iter().for_each(|b| remove(&mut row, b));
+            let left = dot(&row, &row).sqrt();
+            // A row that the others already span would add nothing but rounding.
+            if left > 1e-6 * length {
+                row.iter_mut().for_each(|v| *v /= left);
+                basis.push(row);
+            }
+        }
+        basis.iter().for_each(|b| remove(&mut direction, b));
+        Some(direction.into_iter().map(|v| v as f32).collect())
+    }
+
+    fn row(&self, attribute: &str) -> Option<usize> {
+        self.attributes.iter().position(|name| name == attribute)
     }
 
     /// `(z - mean) / std`.
@@ -35,8 +63,9 @@ impl LatentSpace {
     }
 
     /// The latent after an edit: `z_n + s * sqrt(latent_dim) * direction` for every slider, `s` = 0.3 at 100 percent.
-    /// Attributes that this space does not know are left out; a latent without sliders comes back unchanged.
-    pub fn edit<'a>(&self, z: &[f32], sliders: impl IntoIterator<Item = (&'a String, &'a f32)>) -> Vec<f32> {
+    /// Attributes that this space does not know are left out; a latent without sliders comes back unchanged. `locked` attributes
+    /// stay as they are, see [`LatentSpace::locked_direction`].
+    pub fn edit<'a>(&self, z: &[f32], sliders: impl IntoIterator<Item = (&'a String, &'a f32)>, locked: &BTreeSet<String>) -> Vec<f32> {
         let mut sliders = sliders.into_iter().filter(|(_, percent)| **percent != 0.0).peekable();
         if sliders.peek().is_none() {
             return z.to_vec();
@@ -44,7 +73,7 @@ impl LatentSpace {
         let mut z_n = self.normalise(z);
         let root = (z.len() as f32).sqrt();
         for (attribute, percent) in sliders {
-            let Some(direction) = self.direction(attribute) else { continue };
+            let Some(direction) = self.locked_direction(attribute, locked) else { continue };
             let scale = percent / 100.0 * FULL_SCALE * root;
             for (value, d) in z_n.iter_mut().zip(direction) {
                 *value += scale * d;
@@ -54,9 +83,28 @@ impl LatentSpace {
     }
 }
 
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Takes the part along the unit vector `b` out of `a`.
+fn remove(a: &mut [f64], b: &[f64]) {
+    let along = dot(a, b);
+    a.iter_mut().zip(b).for_each(|(a, b)| *a -= along * b);
+}
+
+fn unit(row: &[f64]) -> Option<Vec<f32>> {
+    let length = dot(row, row).sqrt();
+    (length > 0.0).then(|| row.iter().map(|v| (v / length) as f32).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn nothing() -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 
     fn space() -> LatentSpace {
         LatentSpace {
@@ -64,22 +112,38 @@ mod tests {
             std: vec![2.0, 1.0, 0.5, 1.0],
             attributes: vec!["Smiling".into(), "Young".into()],
             classifier: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
+            directions: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
         }
     }
 
     #[test]
     fn a_full_slider_moves_by_the_published_scale() {
         let z = vec![1.0, 2.0, 3.0, 4.0];
-        let edited = space().edit(&z, [(&"Smiling".to_owned(), &100.0)]);
+        let edited = space().edit(&z, [(&"Smiling".to_owned(), &100.0)], &nothing());
         // direction (0.6, 0.8, 0, 0), sqrt(4) = 2, scale 0.3, times std.
         let want = [1.0 + 0.3 * 2.0 * 0.6 * 2.0, 2.0 + 0.3 * 2.0 * 0.8, 3.0, 4.0];
         assert!(edited.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-5), "{edited:?}");
     }
 
     #[test]
+    fn a_locked_attribute_stays() {
+        let mut space = space();
+        space.directions[0] = vec![3.0, 0.0, 4.0, 0.0];
+        let z = vec![1.0, 2.0, 3.0, 4.0];
+        let smile = [(&"Smiling".to_owned(), &100.0f32)];
+        let logit = |z: &[f32], row: usize| space.normalise(z).iter().zip(&space.classifier[row]).map(|(z, w)| z * w).sum::<f32>();
+        let [free, locked, own] = [vec![], vec!["Young", "nobody knows"], vec!["Smiling"]]
+            .map(|names| space.edit(&z, smile, &names.into_iter().map(str::to_owned).collect()));
+        assert!(logit(&free, 1) > 0.5);
+        assert!(logit(&locked, 1).abs() < 1e-6, "{}", logit(&locked, 1));
+        assert!((logit(&locked, 0) - logit(&free, 0)).abs() < 1e-6, "the smile itself is the same");
+        assert_eq!(own, free, "a slider is not locked against itself");
+    }
+
+    #[test]
     fn no_slider_is_the_identity_to_the_bit() {
         let z = vec![0.1, 0.2, 0.3, 0.7];
-        assert_eq!(space().edit(&z, [(&"Smiling".to_owned(), &0.0)]), z);
-        assert_eq!(space().edit(&z, []), z);
+        assert_eq!(space().edit(&z, [(&"Smiling".to_owned(), &0.0)], &nothing()), z);
+        assert_eq!(space().edit(&z, [], &nothing()), z);
     }
 }

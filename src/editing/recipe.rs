@@ -1,6 +1,6 @@
 //! The recipe: everything that turns a photo into an edited one, and nothing else. It can be saved and applied again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Recipe {
     /// Attribute name (as in the bundle) to slider value in percent; 100 is the published scale 0.3. Zeros are left out.
     pub sliders: BTreeMap<String, f32>,
+    /// Attributes that sliders of others leave as they are.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub locked: BTreeSet<String>,
     /// Denoising steps of the final decode, and of the inversion.
     pub steps: usize,
     /// Factor on the learned mean shift; 1 = as trained.
@@ -20,7 +23,7 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { sliders: BTreeMap::new(), steps: Self::DEFAULT_STEPS, guidance: 1.0, stop_percent: 0.0 }
+        Self { sliders: BTreeMap::new(), locked: BTreeSet::new(), steps: Self::DEFAULT_STEPS, guidance: 1.0, stop_percent: 0.0 }
     }
 }
 

@@ -112,7 +112,7 @@ impl Sidecar {
 
     /// What a hand-written or damaged file may get wrong.
     fn check(&self) -> Result<(), String> {
-        let Recipe { sliders, steps, guidance, stop_percent } = &self.recipe;
+        let Recipe { sliders, locked: _, steps, guidance, stop_percent } = &self.recipe;
         if let Some((name, percent)) = sliders.iter().find(|(_, p)| !p.is_finite() || p.abs() > Recipe::MAX_PERCENT) {
             return Err(format!("{name} is {percent}, which is out of range (-1000 to 1000 percent)"));
         }

@@ -110,13 +110,13 @@ impl Editor {
 
     /// A decode of the photo under a recipe.
     pub fn decode(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
-        let z = self.space.edit(&latents.z, &recipe.sliders);
+        let z = self.space.edit(&latents.z, &recipe.sliders, &recipe.locked);
         self.start(latents.x_t.clone(), self.latent_tensor(z, 1), recipe, steps)
     }
 
     /// The edited photo and its plain reconstruction side by side in one batch.
     pub fn decode_pair(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
-        let mut z = self.space.edit(&latents.z, &recipe.sliders);
+        let mut z = self.space.edit(&latents.z, &recipe.sliders, &recipe.locked);
         z.extend(&latents.z);
         let x_t = Tensor::cat(vec![latents.x_t.clone(), latents.x_t.clone()], 0);
         self.start(x_t, self.latent_tensor(z, 2), recipe, steps)

@@ -1,4 +1,11 @@
-//! Attribute directions: latent statistics and a linear classifier on normalised latents (paper, section 4.4).
+//! Attribute directions: latent statistics, a linear classifier on normalised latents (paper, section 4.4), and the directions that
+//! edits follow.
+//!
+//! The paper edits along a row of the classifier. A row is what *tells* an attribute best, which is not what *changes* with it: where
+//! latents are correlated it cancels most of the way that real faces move, and a weak autoencoder barely shows it. So the directions
+//! here are ridge discriminants: `(C + ridge I)^-1 (mean with - mean without)` on normalised latents of covariance `C`. A ridge of 0
+//! is the discriminant itself, an infinite one the plain difference of the means, which also moves whatever is usual beside the
+//! attribute.
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +23,8 @@ use crate::model::{Encoder, Parameters};
 const ENCODE_BATCH: usize = 64;
 /// A latent that never varies is divided by this, which half precision still holds.
 const LEAST_STD: f32 = 1e-4;
+/// Latents that never vary must not make the covariance singular.
+const LEAST_RIDGE: f64 = 1e-4;
 
 /// How the classifier is fitted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,11 +35,13 @@ pub struct FitOptions {
     pub rate: f64,
     /// Factor of `|w|^2 / 2` beside each attribute's mean cross entropy.
     pub l2: f64,
+    /// Added to the variance of every normalised latent when directions are fitted.
+    pub ridge: f64,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { iterations: 300, rate: 0.03, l2: 1e-3 }
+        Self { iterations: 300, rate: 0.03, l2: 1e-3, ridge: 2.0 }
     }
 }
 
@@ -49,9 +60,11 @@ pub struct Directions {
     pub attributes: Vec<String>,
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
-    /// `[attribute, latent]`, row-major. A direction is a row of it, L2-normalised.
+    /// The classifier, `[attribute, latent]`, row-major.
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
+    /// What sliders follow, `[attribute, latent]`, rows of length 1. A row of zeros where all images agree.
+    pub directions: Vec<f32>,
 }
 
 /// How well the classifier tells the attributes apart.
@@ -132,10 +145,11 @@ pub fn fit(
         return None;
     }
     let (weight, bias) = fit_linear(&training, latents.dim, table.names.len(), options, device);
+    let directions = training.discriminants(latents.dim, table.names.len(), options.ridge, device);
     let judged = if validation.count > 0 { &validation } else { &training };
     let areas = judged.areas(&weight, &bias, latents.dim);
     let report = Report { auroc: table.names.iter().cloned().zip(areas).collect(), images: judged.count, held_back: validation.count > 0 };
-    Some((Directions { attributes: table.names.clone(), mean, std, weight, bias }, report))
+    Some((Directions { attributes: table.names.clone(), mean, std, weight, bias, directions }, report))
 }
 
 /// Normalised latents with their labels.
@@ -159,6 +173,67 @@ impl Examples {
             })
             .collect()
     }
+
+    /// Ridge discriminants, `[attribute, latent]`, rows of length 1.
+    fn discriminants(&self, dim: usize, attributes: usize, ridge: f64, device: &Device) -> Vec<f32> {
+        let n = self.count;
+        let z: Tensor<2> = Tensor::from_data(TensorData::new(self.z.clone(), [n, dim]), device);
+        let y: Tensor<2> = Tensor::from_data(TensorData::new(self.labels.clone(), [n, attributes]), device);
+        let host = |tensor: Tensor<2>| -> Vec<f64> {
+            tensor.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default().into_iter().map(f64::from).collect()
+        };
+        // The latents are normalised, but over all training images, labelled or not.
+        let mean = host(z.clone().mean_dim(0));
+        let positives = host(y.clone().sum_dim(0));
+        let sums = host(y.transpose().matmul(z.clone()));
+        let mut covariance = host(z.clone().transpose().matmul(z) * (1.0 / n as f64));
+        for (i, row) in covariance.chunks_exact_mut(dim).enumerate() {
+            row.iter_mut().zip(&mean).for_each(|(c, m)| *c -= mean[i] * m);
+            row[i] += ridge.max(LEAST_RIDGE);
+        }
+        let factor = cholesky(covariance, dim);
+        let direction = |(sum, positives): (&[f64], &f64)| {
+            let negatives = n as f64 - positives;
+            if *positives == 0.0 || negatives == 0.0 {
+                return vec![0.0; dim];
+            }
+            let gap = sum.iter().zip(&mean).map(|(sum, mean)| sum / positives - (mean * n as f64 - sum) / negatives).collect();
+            let solved = solve(&factor, gap);
+            let length = solved.iter().map(|v| v * v).sum::<f64>().sqrt();
+            solved.into_iter().map(|v| if length > 0.0 { (v / length) as f32 } else { 0.0 }).collect()
+        };
+        sums.chunks_exact(dim).zip(&positives).flat_map(direction).collect()
+    }
+}
+
+/// The lower factor of a symmetric positive definite matrix, row-major, in its place. Rounding cannot make a pivot vanish: the ridge
+/// is far above it.
+fn cholesky(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
+    for i in 0..dim {
+        let (above, row) = a.split_at_mut(i * dim);
+        for j in 0..i {
+            let other = &above[j * dim..j * dim + j + 1];
+            let dot: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();
+            row[j] = (row[j] - dot) / other[j];
+        }
+        let dot: f64 = row[..i].iter().map(|v| v * v).sum();
+        row[i] = (row[i] - dot).max(LEAST_RIDGE * LEAST_RIDGE).sqrt();
+    }
+    a
+}
+
+/// Solves `L L^T x = b`.
+fn solve(factor: &[f64], mut b: Vec<f64>) -> Vec<f64> {
+    let dim = b.len();
+    for i in 0..dim {
+        let dot: f64 = factor[i * dim..i * dim + i].iter().zip(&b).map(|(l, x)| l * x).sum();
+        b[i] = (b[i] - dot) / factor[i * dim + i];
+    }
+    for i in (0..dim).rev() {
+        let dot: f64 = (i + 1..dim).map(|j| factor[j * dim + i] * b[j]).sum();
+        b[i] = (b[i] - dot) / factor[i * dim + i];
+    }
+    b
 }
 
 /// Logistic regressions, one a column, all at once: weight `[attribute, latent]` and bias, from zero.
@@ -258,6 +333,7 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
         ("latents.std", vec![dim], directions.std),
         ("classifier.weight", vec![attributes, dim], directions.weight),
         ("classifier.bias", vec![attributes], directions.bias),
+        ("directions.weight", vec![attributes, dim], directions.directions),
     ];
     for (name, shape, values) in tensors {
         bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
@@ -270,4 +346,24 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
         ("latent statistics".to_owned(), format!("over {images} images of {data}")),
         ("directions".to_owned(), format!("mean AUROC {mean} on {} {part} images", report.images)),
     ]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_systems_are_solved() {
+        let (dim, n) = (5, 40);
+        let z: Vec<f64> = (0..n * dim).map(|i| (i as f64 * 1.7).sin()).collect();
+        let mut a = vec![0.0; dim * dim];
+        for (i, row) in a.chunks_exact_mut(dim).enumerate() {
+            row.iter_mut().enumerate().for_each(|(j, v)| *v = z.chunks_exact(dim).map(|z| z[i] * z[j]).sum::<f64>());
+            row[i] += 0.5;
+        }
+        let x: Vec<f64> = (0..dim).map(|i| i as f64 - 1.5).collect();
+        let b = a.chunks_exact(dim).map(|row| row.iter().zip(&x).map(|(a, x)| a * x).sum()).collect();
+        let solved = solve(&cholesky(a, dim), b);
+        assert!(solved.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-9), "{solved:?}");
+    }
 }
