@@ -110,6 +110,8 @@ fn a_recipe_makes_the_same_file_again() {
     let at = |name: &str| folder.path().join(name);
     for (name, more) in [
         ("plain.png", &["--set", "smiling=83.7", "--set", "young=-12.3"][..]),
+        ("free.png", &["--set", "smiling=90"]),
+        ("locked.png", &["--set", "smiling=90", "--lock", "young"]),
         ("quality.jpg", &["--set", "smiling=90", "--quality", "71", "--strip-metadata", "--no-statement"]),
         ("crop.webp", &["--set", "smiling=90", "--crop-only", "--upsampling", "smooth"]),
         ("model.tif", &["--set", "smiling=90", "--crop-only=model", "--seed", "18446744073709551615"]),
@@ -126,6 +128,10 @@ fn a_recipe_makes_the_same_file_again() {
     let (ok, _, stderr) = run(call("edit", &[&other], &at("other-plain.png"), &["--recipe", at("plain.recipe.json").to_str().unwrap()]));
     assert!(ok && stderr.contains("made for another photo (a.png) than other.png"), "{stderr}");
     assert!(std::fs::read(at("plain.png")).unwrap() != std::fs::read(at("other-plain.png")).unwrap());
+    let bytes = |name: &str| std::fs::read(at(name)).unwrap();
+    assert!(bytes("free.png") != bytes("locked.png"), "a lock changes the edit");
+    let locked: serde_json::Value = serde_json::from_slice(&bytes("locked.recipe.json")).unwrap();
+    assert_eq!(locked["locked"], serde_json::json!(["Young"]));
     let sides = ["plain.png", "crop.webp", "model.tif"].map(|name| image::image_dimensions(at(name)).unwrap());
     assert_eq!(sides, [(80, 70), (70, 70), (64, 64)]);
 

@@ -98,6 +98,7 @@ fn mistakes_are_named() {
     let (photo, out) = (photo(folder.path()), folder.path().join("out.png"));
     fails_with(&mut edit(&photo, &out, &["--set", "smilling=60"]), &["smilling", "Smiling"]);
     fails_with(&mut edit(&photo, &out, &["--set", "smiling=lots"]), &["lots"]);
+    fails_with(&mut edit(&photo, &out, &["--set", "smiling=60", "--lock", "yung"]), &["yung", "Young"]);
     fails_with(&mut edit(&folder.path().join("none.png"), &out, &[]), &["none.png"]);
     fails_with(&mut edit(&photo, &folder.path().join("out.docx"), &[]), &["docx"]);
     let broken = folder.path().join("broken.jpg");
