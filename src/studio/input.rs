@@ -1,0 +1,82 @@
+//! Input that is not a widget's: drops, pastes, answers of dialogs, the key for the original.
+
+use egui::{Key, Modifiers};
+use image::{DynamicImage, RgbaImage};
+
+use super::StudioApp;
+use super::files::{self, Chosen, Outcome, Purpose};
+use crate::photo::Photo;
+
+impl StudioApp {
+    pub(super) fn take_drops_and_pastes(&mut self, ctx: &egui::Context) {
+        let dropped = ctx.input(|input| input.raw.dropped_files.iter().map(|file| file.path().to_owned()).collect::<Vec<_>>());
+        if dropped.len() > 1 {
+            self.notices.tell("Opened the first of the photos; the window shows one at a time");
+        }
+        if let Some(path) = dropped.into_iter().next() {
+            self.open_path(path);
+        }
+        let in_text = ctx.text_edit_focused();
+        let events = ctx.input(|input| input.events.clone());
+        for event in events {
+            match event {
+                egui::Event::PasteImage(image) => self.paste_image(&image),
+                egui::Event::Paste(text) if !in_text => self.paste_text(&text),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn paste_image(&mut self, image: &egui::ColorImage) {
+        let [width, height] = image.size.map(|side| side as u32);
+        let pixels: Vec<u8> = image.pixels.iter().flat_map(|pixel| pixel.to_srgba_unmultiplied()).collect();
+        let Some(pixels) = RgbaImage::from_raw(width, height, pixels) else { return };
+        let mut image = DynamicImage::ImageRgba8(pixels);
+        if image.as_rgba8().is_some_and(|rgba| rgba.pixels().all(|pixel| pixel.0[3] == 255)) {
+            image = DynamicImage::ImageRgb8(image.into_rgb8());
+        }
+        match Photo::from_image(image, "Pasted picture") {
+            Ok(photo) => self.open_photo(photo),
+            Err(error) => self.notices.trouble(error.to_string(), ""),
+        }
+    }
+
+    pub(super) fn paste_text(&mut self, text: &str) {
+        let path = files::path_from_text(text);
+        if path.is_file() {
+            self.open_path(path);
+        } else {
+            self.notices.tell("There is no picture, and no path to one, on the clipboard");
+        }
+    }
+
+    /// Whether a key asks for the original: B, or Space where it does not press a button.
+    pub(super) fn holds_original(ctx: &egui::Context) -> bool {
+        let free = !ctx.egui_wants_keyboard_input();
+        let in_text = ctx.text_edit_focused();
+        ctx.input(|input| {
+            input.modifiers == Modifiers::NONE && ((!in_text && input.key_down(Key::B)) || (free && input.key_down(Key::Space)))
+        })
+    }
+
+    pub(super) fn take_files(&mut self, ctx: &egui::Context) {
+        match self.files.poll(&self.suggested_name()) {
+            Some(Outcome::Chosen(chosen)) => self.take_path(chosen),
+            Some(Outcome::NoDialog(purpose)) => self.notices.tell(match purpose {
+                Purpose::Open => "No file dialog is available here. Drop a photo on the window, paste one, or type its path.",
+                Purpose::Save => "No file dialog is available here. Type where to save the photo.",
+            }),
+            None => {}
+        }
+        if let Some(chosen) = self.files.show(ctx) {
+            self.take_path(chosen);
+        }
+    }
+
+    pub(super) fn take_path(&mut self, Chosen { purpose, path, overwrite }: Chosen) {
+        match purpose {
+            Purpose::Open => self.open_path(path),
+            Purpose::Save => self.export(path, overwrite),
+        }
+    }
+}
