@@ -18,13 +18,22 @@ pub enum Prediction {
     /// The heads are velocities, `v = sqrt(abar) eps - sqrt(1 - abar) x_0` (Salimans and Ho, 2022) and its correction: about one in
     /// size at every timestep, so that a small network learns them from far fewer images.
     Velocity,
+    /// The heads are what a fixed skip from `x_t` leaves of `x_0`, and its correction:
+    /// `x_0 = c_skip x_t / sqrt(abar) + sqrt(1 - c_skip) head`, with `c_skip = s^2 / (s^2 + (1 - abar) / abar)` and `s` = 0.05
+    /// (Karras et al., 2022, equation 7). For networks with fewer channels than a patch has values: those cannot repeat the noise of
+    /// every pixel, which the other two ask for, but they can draw the image, and the skip takes the rest of the noise away.
+    Image,
 }
+
+/// Standard deviation of the detail that the skip of [`Prediction::Image`] expects, images being in [-1, 1].
+const DETAIL: f64 = 0.05;
 
 impl Prediction {
     /// Weight of the DPM's squared error in `eps` at a timestep with this `abar`: 1, or with `min_snr` `min(snr, g) / snr`
     /// (Hang et al., 2023).
     ///
-    /// For velocities it is the error in `v` that is weighted, with `min(snr, g) / (snr + 1)`, and never by less than a tenth.
+    /// For velocities it is the error in `v` that is weighted, with `min(snr, g) / (snr + 1)`, for images the one in `x_0`, with
+    /// `min(snr, g)`, and never by less than a tenth.
     pub fn dpm_weight(self, abar: f64, min_snr: Option<f64>) -> f64 {
         let snr = abar / (1.0 - abar);
         match (self, min_snr) {
@@ -32,55 +41,89 @@ impl Prediction {
             (Self::Noise, Some(limit)) => snr.min(limit) / snr,
             (Self::Velocity, None) => 1.0 / abar,
             (Self::Velocity, Some(limit)) => (snr.min(limit) / (snr + 1.0) + 0.1) / abar,
+            (Self::Image, None) => 1.0 / snr,
+            (Self::Image, Some(limit)) => (snr.min(limit) + 0.1) / snr,
         }
     }
 
-    /// Weight of the autoencoder's squared error in `eps`: the published `snr^0.1 / (1 + snr)`, and for velocities half the error
-    /// in `v` on top of it. The noisiest steps decide what a face looks like and the published weight nearly leaves them out.
+    /// Weight of the autoencoder's squared error in `eps`: the published `snr^0.1 / (1 + snr)`, and on top of it half the error in
+    /// `v` for velocities, in `x_0` for images. The noisiest steps decide what a face looks like and the published weight nearly
+    /// leaves them out.
     pub fn autoencoder_weight(self, abar: f64) -> f64 {
         let snr = abar / (1.0 - abar);
         let published = snr.powf(0.1) / (1.0 + snr);
         match self {
             Self::Noise => published,
             Self::Velocity => published + 0.5 / abar,
+            Self::Image => published + 0.5 / snr,
         }
     }
+
+    /// How the heads' outputs at a timestep with this `abar` become `eps` and `G`; `None` where they are these already.
+    fn factors(self, abar: f64) -> Option<Factors> {
+        let (signal, sigma) = (abar.sqrt(), (1.0 - abar).sqrt());
+        match self {
+            Self::Noise => None,
+            Self::Velocity => Some(Factors { noise: [signal, sigma], gradient: signal / sigma }),
+            Self::Image => {
+                let skip = DETAIL * DETAIL / (DETAIL * DETAIL + (1.0 - abar) / abar);
+                let head = signal * (1.0 - skip).sqrt() / sigma;
+                Some(Factors { noise: [-head, (1.0 - skip) / sigma], gradient: head / sigma })
+            }
+        }
+    }
+}
+
+/// `eps = noise[0] head + noise[1] x_t` for the first head, `G = gradient head` for the second.
+#[derive(Debug, Clone, Copy)]
+struct Factors {
+    noise: [f64; 2],
+    gradient: f64,
 }
 
 /// Turns the outputs of the heads into `eps` and `G`.
 #[derive(Debug, Clone)]
 pub struct Heads {
-    /// `abar_t`, where the heads are velocities.
-    alphas_cumprod: Option<Arc<[f64]>>,
+    prediction: Prediction,
+    /// One for each timestep; none where the heads give `eps` and `G` themselves.
+    factors: Arc<[Factors]>,
 }
 
 impl Heads {
     pub fn new(config: &ModelConfig) -> Self {
-        let alphas_cumprod = match config.prediction {
-            Prediction::Noise => None,
-            Prediction::Velocity => Some(Schedule::new(&config.schedule).alphas_cumprod.into()),
-        };
-        Self { alphas_cumprod }
+        let abar = Schedule::new(&config.schedule).alphas_cumprod;
+        Self { prediction: config.prediction, factors: abar.iter().filter_map(|abar| config.prediction.factors(*abar)).collect() }
     }
 
     pub fn prediction(&self) -> Prediction {
-        if self.alphas_cumprod.is_some() { Prediction::Velocity } else { Prediction::Noise }
+        self.prediction
     }
 
-    /// `eps` from the first head's output for `x_t` (both `[batch, 3, size, size]`): `sqrt(abar) v + sqrt(1 - abar) x_t`.
+    /// `[a, b]` such that `eps = a head + b x_t`; `None` where the head is `eps` itself.
+    pub(super) fn noise_factors(&self, timestep: usize) -> Option<[f64; 2]> {
+        self.factors.get(timestep).map(|factors| factors.noise)
+    }
+
+    /// `a` such that `G = a head`; `None` where the head is `G` itself.
+    pub(super) fn gradient_factor(&self, timestep: usize) -> Option<f64> {
+        self.factors.get(timestep).map(|factors| factors.gradient)
+    }
+
+    /// `eps` from the first head's output for `x_t` (both `[batch, 3, size, size]`).
     pub fn noise(&self, head: Tensor<4>, x_t: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
-        match &self.alphas_cumprod {
-            None => head,
-            Some(abar) => scaled(head, timesteps, |t| abar[t].sqrt()) + scaled(x_t, timesteps, |t| (1.0 - abar[t]).sqrt()),
+        if self.prediction == Prediction::Noise {
+            return head;
         }
+        let factor = |i: usize| move |t: usize| self.noise_factors(t).map_or(0.0, |factors| factors[i]);
+        scaled(head, timesteps, factor(0)) + scaled(x_t, timesteps, factor(1))
     }
 
-    /// `G` from the second head's output: `sqrt(abar / (1 - abar)) v`, so that `sqrt(1 - abar) G` corrects `eps` by `sqrt(abar) v`.
+    /// `G` from the second head's output: scaled so that `sqrt(1 - abar) G` corrects `eps` as the head corrects what the first gives.
     pub fn gradient(&self, head: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
-        match &self.alphas_cumprod {
-            None => head,
-            Some(abar) => scaled(head, timesteps, |t| (abar[t] / (1.0 - abar[t])).sqrt()),
+        if self.prediction == Prediction::Noise {
+            return head;
         }
+        scaled(head, timesteps, |t| self.gradient_factor(t).unwrap_or(0.0))
     }
 }
 
@@ -109,24 +152,37 @@ mod tests {
     use super::*;
     use crate::diffusion::ScheduleConfig;
 
-    /// With the velocity of a known image and noise, `eps` is that noise; and a velocity's correction moves the predicted image as
-    /// the change of velocity itself would.
+    /// From the head that a perfect network would give, `eps` is the true noise; and a head's correction moves `eps` as the change
+    /// of that head itself would.
     #[test]
-    fn velocities_become_noise_and_shift() {
+    fn heads_become_noise_and_shift() {
         let device = Device::flex();
         let schedule = Schedule::new(&ScheduleConfig::default());
-        let heads = Heads { alphas_cumprod: Some(schedule.alphas_cumprod.clone().into()) };
         let random = || Tensor::<4>::random([3, 3, 4, 4], Distribution::Normal(0.0, 1.0), &device);
         let (x_0, noise, correction) = (random(), random(), random());
-        for timesteps in [[20, 500, 980], [500; 3]] {
-            let factor = |f: fn(f64) -> f64| per_image(&x_0, &timesteps, |t| f(schedule.alphas_cumprod[t]));
-            let (signal, sigma) = (factor(|a| a.sqrt()), factor(|a| (1.0 - a).sqrt()));
-            let x_t = x_0.clone() * signal.clone() + noise.clone() * sigma.clone();
-            let v = noise.clone() * signal.clone() - x_0.clone() * sigma.clone();
-            let close = |a: Tensor<4>, b: Tensor<4>| a.into_data().assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-4));
-            close(heads.noise(v.clone(), x_t.clone(), &timesteps), noise.clone());
-            let corrected = heads.noise(v.clone(), x_t.clone(), &timesteps) + sigma * heads.gradient(correction.clone(), &timesteps);
-            close(corrected, heads.noise(v + correction.clone(), x_t, &timesteps));
+        let close = |a: Tensor<4>, b: Tensor<4>| a.into_data().assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-3));
+        for (prediction, sign) in [(Prediction::Velocity, 1.0), (Prediction::Image, -1.0)] {
+            let heads = Heads { prediction, factors: schedule.alphas_cumprod.iter().filter_map(|a| prediction.factors(*a)).collect() };
+            for timesteps in [[20, 500, 980], [500; 3]] {
+                let factor = |f: fn(f64) -> f64| per_image(&x_0, &timesteps, |t| f(schedule.alphas_cumprod[t]));
+                let (signal, sigma) = (factor(f64::sqrt), factor(|a| (1.0 - a).sqrt()));
+                let x_t = x_0.clone() * signal.clone() + noise.clone() * sigma.clone();
+                let head = match prediction {
+                    Prediction::Velocity => noise.clone() * signal - x_0.clone() * sigma.clone(),
+                    // Equation 7 of Karras et al. solved for the network, with x_t / sqrt(abar) as the noisy image.
+                    _ => {
+                        let skip = factor(|a| 0.0025 / (0.0025 + (1.0 - a) / a));
+                        (x_0.clone() - x_t.clone() / signal * skip.clone()) / (skip.neg() + 1.0).sqrt()
+                    }
+                };
+                close(heads.noise(head.clone(), x_t.clone(), &timesteps), noise.clone());
+                // sigma G is what guidance takes from eps: for a velocity the change itself, for an image its opposite.
+                let shift = sigma * heads.gradient(correction.clone(), &timesteps);
+                close(
+                    heads.noise(head.clone(), x_t.clone(), &timesteps) + shift * sign,
+                    heads.noise(head + correction.clone(), x_t, &timesteps),
+                );
+            }
         }
     }
 }
