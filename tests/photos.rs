@@ -345,6 +345,60 @@ fn an_edit_over_transparency_keeps_it_and_jpeg_lays_it_over_white() {
     }
 }
 
+fn heic(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/heic").join(name).with_extension("heic")
+}
+
+#[test]
+fn heic_photos_are_upright_and_keep_what_they_say() {
+    let photo = Photo::open(&heic("turned")).unwrap();
+    assert_eq!((photo.width(), photo.height(), photo.has_alpha), (64, 96, false));
+    // As stored, the upper left is 200, 180, 90; turned clockwise, it is the upper right.
+    let [r, g, b] = photo.srgb(54, 5, 1, 1).get_pixel(0, 0).0;
+    assert!(r.abs_diff(201) < 6 && g.abs_diff(180) < 8 && b.abs_diff(90) < 6, "{r} {g} {b}");
+    let [r, g, _] = photo.srgb(10, 90, 1, 1).get_pixel(0, 0).0;
+    assert!(r < 100 && g < 100, "the lower left is what was stored as the lower right");
+    let exif = exif::Reader::new().read_raw(photo.metadata.exif.clone().expect("EXIF")).unwrap();
+    assert_eq!(exif.get_field(exif::Tag::Make, exif::In::PRIMARY).unwrap().display_value().to_string(), "\"Testcam\"");
+    let orientation = exif.get_field(exif::Tag::Orientation, exif::In::PRIMARY).and_then(|f| f.value.get_uint(0));
+    assert!(matches!(orientation, None | Some(1)), "{orientation:?}");
+
+    let deep = Photo::open(&heic("deep-clear")).unwrap();
+    let Pixels::Sixteen(pixels) = &deep.pixels else { panic!("10 bits are more than 8") };
+    assert!(deep.has_alpha && pixels.get_pixel(10, 30).0[3] < 600 && pixels.get_pixel(80, 30).0[3] > 64_900);
+    let blue: std::collections::BTreeSet<u16> = (40..96).map(|x| pixels.get_pixel(x, 30).0[2] >> 6).collect();
+    assert!(blue.len() > 40, "a gradient");
+    // Zero edit, and back into a format that is written.
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.png");
+    untouched(&heic("deep-clear"), &out);
+    assert!(image::open(&out).unwrap().to_rgba16() == *pixels);
+}
+
+/// Whatever bytes are changed or missing, the answer is a photo or a sentence.
+#[test]
+fn damaged_heic_files_never_panic() {
+    let whole = std::fs::read(heic("deep-clear")).unwrap();
+    let mut state = 1u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let mut refused = 0;
+    for round in 0..300 {
+        let mut bytes = whole.clone();
+        for _ in 0..=round % 7 {
+            let at = random(bytes.len());
+            bytes[at] = random(256) as u8;
+        }
+        if round % 3 == 0 {
+            bytes.truncate(random(bytes.len()));
+        }
+        refused += usize::from(Photo::decode(&bytes, "damaged").is_err());
+    }
+    assert!(refused > 50, "{refused} of 300 refused");
+}
+
 /// Files that break programs, and a part of the sentence that each ends in.
 fn broken_files(folder: &Path) -> Vec<(PathBuf, &'static str)> {
     let mut files = vec![];
@@ -377,7 +431,11 @@ fn broken_files(folder: &Path) -> Vec<(PathBuf, &'static str)> {
     let mut bomb = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x60\xea\0\0\x60\xea\0\0\x01\0\x18\0".to_vec();
     bomb.extend([0; 24]);
     add("bomb.bmp", bomb, "60000 x 60000");
-    add("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), "HEIC");
+    add("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), "could not be read");
+    let heic = std::fs::read(heic("turned")).unwrap();
+    for share in [0.1, 0.5, 0.9] {
+        add(&format!("truncated-{share}.heic"), heic[..(heic.len() as f64 * share) as usize].to_vec(), "could not be read");
+    }
     add("web.avif", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec(), "AVIF");
     files
 }

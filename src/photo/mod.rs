@@ -5,6 +5,7 @@ mod encode;
 pub mod exif;
 pub mod export;
 pub mod frame;
+mod heic;
 pub mod open;
 pub mod paste;
 pub mod pixels;

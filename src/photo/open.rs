@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::pixels::Sample;
-use super::{Pixels, Profile, exif};
+use super::{Pixels, Profile, exif, heic};
 
 /// A photo in memory, upright, in its own depth and colour space.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ pub const MAX_PIXELS: u64 = 120_000_000;
 /// Side of the largest photo, in pixels.
 pub const MAX_SIDE: u32 = 60_000;
 /// Bytes that decoding may take.
-const MAX_BYTES: u64 = 2 << 30;
+pub(super) const MAX_BYTES: u64 = 2 << 30;
 /// Bytes of the largest file; 120 megapixels at 16 bits without compression fit.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
@@ -56,10 +56,12 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 pub enum PhotoError {
     #[error("{path} could not be opened: {source}", path = path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("{name} is not a picture in a format that PDAE Studio reads (JPEG, PNG, WebP, TIFF, BMP, GIF)")]
+    #[error("{name} is not a picture in a format that PDAE Studio reads (JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC)")]
     Format { name: String },
     #[error("{name} is a file in the {format} format, which PDAE Studio does not read. Convert it to JPEG or PNG first")]
     KnownFormat { name: String, format: &'static str },
+    #[error("{name} is a kind of HEIC picture that PDAE Studio does not read ({reason}). Convert it to JPEG or PNG first")]
+    PartOfFormat { name: String, reason: String },
     #[error("{name} could not be read: {reason}. The file may be damaged or only partly copied")]
     Decode { name: String, reason: String },
     #[error("{name} has {width} x {height} pixels, more than the 120 megapixels that PDAE Studio takes. Make it smaller first")]
@@ -91,6 +93,10 @@ impl Photo {
         if bytes.is_empty() {
             return Err(PhotoError::Empty { name: name.into() });
         }
+        if heic::recognises(bytes) {
+            let heic::Heic { image, icc, metadata } = heic::decode(bytes, name)?;
+            return Self::with_file(image, name, bytes, icc, metadata);
+        }
         let decode = |e: image::ImageError| PhotoError::Decode { name: name.into(), reason: e.to_string() };
         let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| decode(image::ImageError::IoError(e)))?;
         if let Some(format) = known_format(bytes) {
@@ -112,21 +118,26 @@ impl Photo {
         decoder.set_limits(limits).map_err(decode)?;
         // A photo with damaged metadata is still a photo.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let (mut exif, xmp, icc) = if format == ImageFormat::Tiff {
+        let (exif, xmp, icc) = if format == ImageFormat::Tiff {
             // The decoder has no EXIF, and refuses profiles larger than the picture.
             let metadata = exif::from_tiff(bytes);
             (metadata.exif, metadata.xmp, metadata.icc)
         } else {
             (decoder.exif_metadata().ok().flatten(), decoder.xmp_metadata().ok().flatten(), decoder.icc_profile().ok().flatten())
         };
-        if let Some(exif) = &mut exif {
-            exif::make_upright(exif);
-        }
         let mut image = DynamicImage::from_decoder(decoder).map_err(decode)?;
         image.apply_orientation(orientation);
+        Self::with_file(image, name, bytes, icc, Metadata { exif, xmp })
+    }
+
+    /// A photo from its file's upright pixels and what else the file says.
+    fn with_file(image: DynamicImage, name: &str, bytes: &[u8], icc: Option<Vec<u8>>, mut metadata: Metadata) -> Result<Self, PhotoError> {
+        if let Some(exif) = &mut metadata.exif {
+            exif::make_upright(exif);
+        }
         let mut photo = Self::from_image(image, name)?;
         photo.profile = icc.and_then(|icc| Profile::read(&icc, photo.is_grey));
-        photo.metadata = Metadata { exif, xmp };
+        photo.metadata = metadata;
         photo.sha256 = Some(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect());
         Ok(photo)
     }
@@ -272,10 +283,8 @@ fn add<S: Sample + Send + Sync>(samples: &mut [S], width: u32, profile: Option<&
 
 fn check_size(decoder: &impl ImageDecoder, name: &str) -> Result<(), PhotoError> {
     let (width, height) = decoder.dimensions();
+    check_side(width, height, name)?;
     let pixels = u64::from(width) * u64::from(height);
-    if width > MAX_SIDE || height > MAX_SIDE || pixels > MAX_PIXELS {
-        return Err(PhotoError::TooLarge { name: name.into(), width, height });
-    }
     let deep = decoder.color_type().bytes_per_pixel() > 4 || decoder.color_type() == image::ColorType::L16;
     // What the decoder fills, and the RGBA copy of it.
     let bytes = decoder.total_bytes().saturating_add(pixels * if deep { 8 } else { 4 });
@@ -285,12 +294,18 @@ fn check_size(decoder: &impl ImageDecoder, name: &str) -> Result<(), PhotoError>
     Ok(())
 }
 
+pub(super) fn check_side(width: u32, height: u32, name: &str) -> Result<(), PhotoError> {
+    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(PhotoError::TooLarge { name: name.into(), width, height });
+    }
+    Ok(())
+}
+
 /// Formats that people have pictures in, and that are recognised only to say so.
 fn known_format(bytes: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     match bytes.get(4..12) {
-        Some(b"ftypavif" | b"ftypavis") => return Some("AVIF"),
-        Some(b"ftypheic" | b"ftypheix" | b"ftyphevc" | b"ftypheim" | b"ftypheis" | b"ftypmif1" | b"ftypmsf1") => return Some("HEIC"),
+        _ if heic::is_avif(bytes) => return Some("AVIF"),
         Some(b"ftypcrx ") => return Some("camera raw"),
         Some([b'f', b't', b'y', b'p', ..]) => return Some("video"),
         Some(b"JXL \r\n\x87\n") => return Some("JPEG XL"),
