@@ -11,8 +11,13 @@ use super::{Frame, Photo};
 const FEATHER: f64 = 0.08;
 /// Pixels of the model's picture around each one that its link to the photo is fitted to.
 const RADIUS: usize = 2;
-/// Squared contrast (0 to 255 a channel) below which a neighbourhood of the photo says nothing about the change.
+/// Squared contrast (0 to 255) below which a neighbourhood of the photo says nothing about the change.
 const FLAT: f32 = 30.0;
+/// Most that fine detail is strengthened by, as a share of itself. Full strength would also raise the grain of skin.
+const MOST_GAIN: f32 = 0.25;
+/// Root mean square change of a neighbourhood (0 to 255 a channel) from which decoded pixels come in where the photo does not explain
+/// the edit, and at which they do so fully.
+const LARGE: [f32; 2] = [20.0, 60.0];
 
 /// Rows that are changed at a time.
 const BAND: usize = 256;
@@ -23,8 +28,9 @@ const BAND: usize = 256;
 pub enum Upsampling {
     /// Interpolated: all of the photo's own fine detail stays as it is.
     Smooth,
-    /// The photo's fine detail is strengthened, weakened or taken away as the change does with the coarse detail around it, so that a
-    /// line that the edit removes does not stay behind as its own fine edges.
+    /// The photo's fine detail follows what the change does with the coarse detail around it, so that a line that the edit removes
+    /// does not stay behind as its own fine edges. Where the change is large and the photo no longer explains the edited picture,
+    /// decoded pixels take the place of its own.
     #[default]
     Guided,
 }
@@ -38,8 +44,8 @@ struct Change {
     size: usize,
     /// Whether straight lines from value to value are smooth enough.
     refined: bool,
-    /// Row-major. Red, green and blue of the change (0 to 255 a channel); of each, how it follows the photo's brightness
-    /// around there (-1: the photo's detail is taken away; 0: it is left alone); that brightness; nothing.
+    /// Row-major. Red, green and blue of the change (0 to 255 a channel); what becomes of the photo's fine detail (-1: it is taken
+    /// away; 0: it is left alone); red, green and blue of the photo at the model's size, beyond which its detail begins; nothing.
     values: Vec<[f32; 8]>,
 }
 
@@ -84,8 +90,9 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
                     continue;
                 }
                 let values = if samples == 1 { change.at(place) } else { change.mean(&locate, centre, samples) };
-                let detail = luma(srgb.get_pixel(x as u32, y as u32).0) - values[6];
-                *delta = [0, 1, 2].map(|c| (values[c] + values[3 + c] * detail) * mask / 255.0);
+                let own = srgb.get_pixel(x as u32, y as u32).0;
+                // In coded values, not in linear light: there, darkening would turn the grain of skin into black specks.
+                *delta = [0, 1, 2].map(|c| (values[c] + values[3] * (f32::from(own[c]) - values[4 + c])) * mask / 255.0);
             }
         });
         out.add_srgb(columns.start as u32, top as u32, &deltas);
@@ -93,10 +100,18 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
     out
 }
 
-/// Brightness as the eye weighs it (Rec. 709), 0 to 255.
+/// How the eye weighs red, green and blue (Rec. 709).
+const WEIGHTS: [f32; 3] = [0.2126, 0.7152, 0.0722];
+
 #[inline]
-fn luma([r, g, b, _]: [u8; 4]) -> f32 {
-    0.2126 * f32::from(r) + 0.7152 * f32::from(g) + 0.0722 * f32::from(b)
+fn luma(rgb: [f32; 3]) -> f32 {
+    rgb.into_iter().zip(WEIGHTS).map(|(v, weight)| v * weight).sum()
+}
+
+/// 0 below the first bound, 1 above the second, smooth between.
+fn rise(value: f32, [from, to]: [f32; 2]) -> f32 {
+    let t = ((value - from) / (to - from)).clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
 }
 
 impl Change {
@@ -107,28 +122,39 @@ impl Change {
         Self { size, refined: false, values }
     }
 
-    /// Fits `change = gain * brightness + offset` around every pixel, as a guided filter does (He, Sun and Tang, 2010), and keeps the
-    /// gain. Upsampled, it is applied to that part of the photo's brightness that the model's size cannot hold.
+    /// Fits `edited = (1 + gain) * photo + offset` to the brightness around every pixel, as a guided filter does (He, Sun and Tang,
+    /// 2010), and keeps the gain; upsampled, it is applied to that part of the photo which the model's size cannot hold. Where the
+    /// change is large and the two are not alike, nothing of that part is kept: what is left is the decoded picture.
     fn follow(&mut self, photo: &RgbImage) {
         let mut moments: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
+        let mut energies: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
         for (values, pixel) in self.values.iter_mut().zip(photo.pixels()) {
-            let [r, g, b] = pixel.0;
-            let i = luma([r, g, b, 255]);
-            values[6] = i;
             let [r, g, b, ..] = *values;
-            moments.push([r, g, b, r * i, g * i, b * i, i, i * i]);
+            let own = pixel.0.map(f32::from);
+            values[4..7].copy_from_slice(&own);
+            let before = luma(own);
+            let after = before + luma([r, g, b]);
+            moments.push([before, after, before * before, after * after, before * after, 0.0, 0.0, 0.0]);
+            energies.push([luma([r * r, g * g, b * b]), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         }
-        let gains: Vec<[f32; 8]> = box_mean(&moments, self.size)
+        let (moments, energies) = (box_mean(&moments, self.size, RADIUS), box_mean(&energies, self.size, 1));
+        let (gains, replaced): (Vec<[f32; 8]>, Vec<[f32; 8]>) = moments
             .into_iter()
-            .map(|[r, g, b, ri, gi, bi, i, ii]| {
-                let variance = (ii - i * i).max(0.0) + FLAT;
-                // Detail is taken away at most once, and never turned over or more than doubled.
-                let gain = |p: f32, pi: f32| ((pi - p * i) / variance).clamp(-1.0, 1.0);
-                [gain(r, ri), gain(g, gi), gain(b, bi), 0.0, 0.0, 0.0, 0.0, 0.0]
+            .zip(energies)
+            .map(|([i, t, ii, tt, it, ..], [energy, ..])| {
+                let (variance, edited_variance, covariance) = (ii - i * i, tt - t * t, it - t * i);
+                // Exactly 0 without a change. Detail is taken away at most once, and never turned over.
+                let gain = ((covariance - variance) / (variance.max(0.0) + FLAT)).clamp(-1.0, MOST_GAIN);
+                let (variance, edited_variance) = (variance.max(0.0), edited_variance.max(0.0));
+                let alike = ((covariance + FLAT) / ((variance + FLAT) * (edited_variance + FLAT)).sqrt()).clamp(0.0, 1.0);
+                let replaced = rise(energy.sqrt(), LARGE) * (1.0 - alike);
+                let only = |v| [v, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+                (only(gain), only(replaced))
             })
-            .collect();
-        for (values, [r, g, b, ..]) in self.values.iter_mut().zip(box_mean(&gains, self.size)) {
-            values[3..6].copy_from_slice(&[r, g, b]);
+            .unzip();
+        let smooth = box_mean(&gains, self.size, RADIUS).into_iter().zip(box_mean(&replaced, self.size, 1));
+        for (values, ([gain, ..], [replaced, ..])) in self.values.iter_mut().zip(smooth) {
+            values[3] = (1.0 + gain) * (1.0 - replaced) - 1.0;
         }
     }
 
@@ -190,9 +216,9 @@ impl Change {
     }
 }
 
-/// Means over squares of `2 * RADIUS + 1` pixels, cut off at the border.
-fn box_mean(values: &[[f32; 8]], size: usize) -> Vec<[f32; 8]> {
-    let around = |i: usize| i.saturating_sub(RADIUS)..(i + RADIUS + 1).min(size);
+/// Means over squares of `2 * radius + 1` pixels, cut off at the border.
+fn box_mean(values: &[[f32; 8]], size: usize, radius: usize) -> Vec<[f32; 8]> {
+    let around = |i: usize| i.saturating_sub(radius)..(i + radius + 1).min(size);
     let mut out = Vec::with_capacity(values.len());
     for y in 0..size {
         for x in 0..size {
@@ -296,9 +322,32 @@ mod tests {
         let after = vec![120.0 / 127.5 - 1.0; before.len()];
         let mut change = Change::new(&after, &before, size);
         change.follow(&photo);
-        let [.., gain, _, _, _] = change.at([0.5, 0.5]);
-        assert!((-1.0..-0.75).contains(&gain), "detail at the edge is taken away: {gain}");
-        let [.., flat, _, _, _] = change.at([0.1, 0.5]);
+        let [_, _, _, gain, ..] = change.at([0.5, 0.5]);
+        assert!((-1.01..-0.75).contains(&gain), "detail at the edge is taken away: {gain}");
+        let [_, _, _, flat, ..] = change.at([0.1, 0.5]);
         assert!(flat.abs() < 0.01, "where nothing is to be seen, nothing is said: {flat}");
+    }
+
+    /// The gain in the middle for an edit that turns one picture into another, both 16 pixels wide and high.
+    fn gain(before: impl Fn(u32, u32) -> u8, after: impl Fn(u32, u32) -> u8) -> f32 {
+        let picture = |value: &dyn Fn(u32, u32) -> u8| RgbImage::from_fn(16, 16, |x, y| image::Rgb([value(x, y); 3]));
+        let [before, after] = [picture(&before), picture(&after)];
+        let mut change = Change::new(&crate::photo::to_model(&after), &crate::photo::to_model(&before), 16);
+        change.follow(&before);
+        change.at([0.5, 0.5])[3]
+    }
+
+    #[test]
+    fn detail_goes_where_the_photo_does_not_explain_a_large_change() {
+        let down = |_, y: u32| if y % 6 < 3 { 90 } else { 150 };
+        let across = |x: u32, _| if x % 6 < 3 { 40 } else { 220 };
+        let other = gain(down, across);
+        assert!(other < -0.9, "stripes the other way: {other}");
+        let darker = gain(down, |x, y| down(x, y) - 80);
+        assert!(darker.abs() < 0.02, "the same stripes in a shade: {darker}");
+        let stronger = gain(down, |x, y| if down(x, y) == 90 { 60 } else { 180 });
+        assert!((stronger - MOST_GAIN).abs() < 0.02, "stripes twice as strong: {stronger}");
+        let slight = gain(|_, _| 120, |x, _| if x % 6 < 3 { 118 } else { 122 });
+        assert!(slight.abs() < 0.05, "a slight pattern on plain skin: {slight}");
     }
 }
