@@ -250,7 +250,7 @@ impl<'a> Session<'a> {
             return Err(ExportError::Exists(job.output.clone()).into());
         }
         let photo = Photo::open(&job.photo)?;
-        let (source, model) = (SourceEntry::of(&photo), self.model());
+        let (source, model) = (SourceEntry::of(&photo), self.editor.model_entry());
         if let Some(applied) = &self.applied {
             warnings.extend(applied.differences(&source, &model));
         }
@@ -270,12 +270,7 @@ impl<'a> Session<'a> {
         while self.editor.step(&mut pair) {
             self.bar.inc(1);
         }
-        let upsampling = self.upsampling;
-        let edited = match self.crop {
-            Crop::None => self.editor.put_back(&photo, frame, pair, upsampling)?,
-            Crop::Full => frame.crop(&self.editor.put_back(&photo, frame, pair, upsampling)?),
-            Crop::Model => photo.replaced_by(self.editor.edited_picture(pair)?),
-        };
+        let edited = self.editor.finish(&photo, frame, pair, self.crop, self.upsampling)?;
         photo::write(&edited, &job.output, &self.options)?;
         if self.args.save_recipe {
             self.sidecar(source, model, frame).write(&sidecar::path_beside(&job.output), self.options.overwrite)?;
@@ -289,11 +284,6 @@ impl<'a> Session<'a> {
             Some(applied) if self.args.framing.is_default() => Ok(applied.frame),
             _ => Ok(self.args.framing.frame(&self.editor, photo, warnings)?),
         }
-    }
-
-    fn model(&self) -> ModelEntry {
-        let manifest = &self.editor.card.manifest;
-        ModelEntry { name: manifest.name.clone(), sha256: manifest.weights.sha256.clone() }
     }
 
     fn sidecar(&self, source: SourceEntry, model: ModelEntry, frame: Frame) -> Sidecar {

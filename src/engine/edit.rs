@@ -12,7 +12,8 @@ use super::ModelCard;
 use crate::checkpoint::{Bundle, CheckpointError};
 use crate::device::{DeviceChoice, DeviceError};
 use crate::diffusion::{Chain, Direction, lerp, slerp};
-use crate::editing::{LatentSpace, Recipe};
+use crate::editing::sidecar::{ModelEntry, SidecarError};
+use crate::editing::{Crop, LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError};
 use crate::model::{Autoencoder, Guidance};
 use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, from_model, put_back, to_model};
@@ -30,6 +31,8 @@ pub enum EditError {
     Face(#[from] FaceError),
     #[error(transparent)]
     Export(#[from] ExportError),
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
     #[error("No model is loaded, so the photo cannot be read. Choose a model first.")]
     NoModel,
     #[error("the model's output could not be read back from the device: {0}")]
@@ -67,6 +70,11 @@ pub struct Latents {
     pub inferred: bool,
 }
 
+impl Latents {
+    /// The noise that stands in for a stochastic latent which was not inferred.
+    pub const UNINFERRED_SEED: u64 = 0;
+}
+
 impl Editor {
     pub fn load(bundle: &Path, choice: DeviceChoice) -> Result<Self, EditError> {
         let device = choice.open()?;
@@ -95,7 +103,7 @@ impl Editor {
     pub fn read(&self, picture: &RgbImage) -> Result<Latents, EditError> {
         let x_0 = to_model(picture);
         let z = values(self.model.semantic_latent(self.image_tensor(x_0.clone(), 1)))?;
-        Ok(Latents { x_t: self.noise(0), x_0, z, inferred: false })
+        Ok(Latents { x_t: self.noise(Latents::UNINFERRED_SEED), x_0, z, inferred: false })
     }
 
     /// The chain that infers the stochastic latent. Step it with [`Editor::step_inversion`]; its end goes into [`Latents::x_t`].
@@ -138,11 +146,23 @@ impl Editor {
         Ok(values(decode.chain.x)?.chunks(3 * size * size).map(<[f32]>::to_vec).collect())
     }
 
-    /// The photo at its own size with the change from a finished [`Editor::decode_pair`].
-    pub fn put_back(&self, photo: &Photo, frame: Frame, pair: Decode, upsampling: Upsampling) -> Result<Photo, EditError> {
+    /// What is written of a photo after a finished [`Editor::decode_pair`]: the whole of it at its own size with the change put back,
+    /// or the part that `crop` says.
+    pub fn finish(&self, photo: &Photo, frame: Frame, pair: Decode, crop: Crop, upsampling: Upsampling) -> Result<Photo, EditError> {
         let pictures = values(pair.chain.x)?;
         let (edited, reconstructed) = pictures.split_at(pictures.len() / 2);
-        Ok(put_back(photo, frame, edited, reconstructed, self.size(), upsampling))
+        let put_back = || put_back(photo, frame, edited, reconstructed, self.size(), upsampling);
+        Ok(match crop {
+            Crop::None => put_back(),
+            Crop::Full => frame.crop(&put_back()),
+            Crop::Model => photo.replaced_by(from_model(edited, self.size())),
+        })
+    }
+
+    /// The model, as recipes name it.
+    pub fn model_entry(&self) -> ModelEntry {
+        let manifest = &self.card.manifest;
+        ModelEntry { name: manifest.name.clone(), sha256: manifest.weights.sha256.clone() }
     }
 
     /// A stochastic latent `[1, 3, size, size]` of standard normal noise, the same for the same seed on every device.
@@ -150,12 +170,6 @@ impl Editor {
         let size = self.model.config.image_size;
         let mut rng = StdRng::seed_from_u64(seed);
         self.image_tensor((0..3 * size * size).map(|_| StandardNormal.sample(&mut rng)).collect(), 1)
-    }
-
-    /// The edited half of a finished [`Editor::decode_pair`], at the model's size.
-    pub fn edited_picture(&self, pair: Decode) -> Result<RgbImage, EditError> {
-        let pictures = values(pair.chain.x)?;
-        Ok(from_model(&pictures[..pictures.len() / 2], self.size()))
     }
 
     /// The picture between two photos: `alpha` 0 is the first, 1 the second. `steps` denoising steps.

@@ -22,7 +22,7 @@ use image::RgbImage;
 
 use crate::checkpoint::Manifest;
 use crate::device::DeviceChoice;
-use crate::editing::Recipe;
+use crate::editing::{Crop, Recipe};
 use crate::face::Face;
 use crate::model::Cost;
 use crate::photo::{ExportOptions, Frame, Photo};
@@ -39,11 +39,22 @@ pub enum Request {
     /// Read the open photo again, under another frame. Answered by [`Event::Reframed`].
     Reframe(Frame),
     /// Decode at full quality, put the change back into the photo and write it.
-    Export { path: PathBuf, recipe: Recipe, options: ExportOptions },
+    Export(Box<ExportRequest>),
     /// Give up the inversion and any export in progress.
     Cancel,
     #[cfg(test)]
     Panic,
+}
+
+/// The open photo as a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportRequest {
+    pub path: PathBuf,
+    pub recipe: Recipe,
+    pub options: ExportOptions,
+    pub crop: Crop,
+    /// Whether what makes the same file again is written beside it.
+    pub save_recipe: bool,
 }
 
 /// A picture of the open photo under a recipe.

@@ -9,12 +9,13 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
 
 use super::edit::{Decode, EditError, Editor, Latents};
 use super::view::{Settings, View};
-use super::{Event, Job, Quality, RenderRequest, Request};
+use super::{Event, ExportRequest, Job, Quality, RenderRequest, Request};
 use crate::device::DeviceChoice;
 use crate::diffusion::Chain;
-use crate::editing::Recipe;
+use crate::editing::sidecar::{self, SourceEntry};
+use crate::editing::{Recipe, Sidecar};
 use crate::face::Face;
-use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
+use crate::photo::{self, Frame, Photo, Upsampling};
 
 /// What a preview may take.
 const PREVIEW_BUDGET: Duration = Duration::from_millis(150);
@@ -99,9 +100,7 @@ struct Render {
 }
 
 struct Export {
-    path: PathBuf,
-    options: ExportOptions,
-    recipe: Recipe,
+    request: ExportRequest,
     decode: Option<Decode>,
 }
 
@@ -178,7 +177,7 @@ impl Worker {
             Request::OpenPath(path) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(Photo::open(&path)?)),
             Request::OpenPhoto(photo) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(*photo)),
             Request::Reframe(frame) => self.guarded(Job::OpeningPhoto, |w| w.reframe(frame)),
-            Request::Export { path, recipe, options } => self.export = Some(Export { path, options, recipe, decode: None }),
+            Request::Export(request) => self.export = Some(Export { request: *request, decode: None }),
             Request::Cancel => {
                 if self.inversion.take().is_some() {
                     self.tell(Event::Cancelled { job: Job::ReadingPhoto });
@@ -348,15 +347,33 @@ impl Worker {
             self.export = None;
             return Ok(());
         };
-        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(&open.latents, &export.recipe, export.recipe.steps));
+        let recipe = &export.request.recipe;
+        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(&open.latents, recipe, recipe.steps));
         if editor.step(decode) {
             let (done, total) = (decode.chain.done(), decode.chain.steps());
             self.tell(Event::Progress { job: Job::Exporting, done, total });
             return Ok(());
         }
-        let Some(Export { path, options, decode: Some(decode), .. }) = self.export.take() else { return Ok(()) };
-        let edited = editor.put_back(&open.photo, open.frame, decode, Upsampling::default())?;
+        let Some(Export { request, decode: Some(decode) }) = self.export.take() else { return Ok(()) };
+        let ExportRequest { path, recipe, options, crop, save_recipe } = request;
+        let upsampling = Upsampling::default();
+        let edited = editor.finish(&open.photo, open.frame, decode, crop, upsampling)?;
         photo::write(&edited, &path, &options)?;
+        if save_recipe {
+            let sidecar = Sidecar {
+                format: sidecar::FORMAT,
+                program: Sidecar::program(),
+                source: SourceEntry::of(&open.photo),
+                model: editor.model_entry(),
+                frame: open.frame,
+                seed: (!open.latents.inferred).then_some(Latents::UNINFERRED_SEED),
+                recipe,
+                crop,
+                upsampling,
+                export: options.clone(),
+            };
+            sidecar.write(&sidecar::path_beside(&path), options.overwrite)?;
+        }
         self.tell(Event::Exported { path });
         Ok(())
     }

@@ -35,7 +35,7 @@ pub struct Fit {
 ///
 /// These are the face detector's own points, averaged over 684 pictures in the framing of CelebA-HQ: it sets the nose and above all
 /// the mouth lower (by 0.7 and 2.9 % of the side) than the five-point detector that the training pictures were measured with.
-const TEMPLATE: [[f64; 2]; 4] = [[0.3765, 0.4846], [0.6231, 0.4836], [0.5013, 0.6364], [0.5012, 0.7552]];
+pub const TEMPLATE: [[f64; 2]; 4] = [[0.3765, 0.4846], [0.6231, 0.4836], [0.5013, 0.6364], [0.5012, 0.7552]];
 /// How much each point counts. The nose moves with the head's turn and the mouth with its expression: on those pictures these weights
 /// give frames whose inner corners are 2.7 % of the side off the true ones on average, equal ones 3.7 %.
 const WEIGHTS: [f64; 4] = [1.0, 1.0, 0.0, 0.3];
@@ -52,10 +52,15 @@ impl Fit {
 impl Frame {
     /// The largest upright square in the middle.
     pub fn centre(photo: &Photo) -> Self {
-        let side = photo.width().min(photo.height());
+        Self::middle_of(photo.width(), photo.height())
+    }
+
+    /// The same for a photo of `width` x `height` pixels.
+    pub fn middle_of(width: u32, height: u32) -> Self {
+        let side = width.min(height);
         // Whole pixels: a square of the model's own size is then cut without resampling.
         let middle = |length: u32| f64::from((length - side) / 2) + f64::from(side) / 2.0;
-        Self { centre: [middle(photo.width()), middle(photo.height())], side: f64::from(side), angle: 0.0 }
+        Self { centre: [middle(width), middle(height)], side: f64::from(side), angle: 0.0 }
     }
 
     /// The frame in which a face lies as the model expects it, by weighted least squares. Points are right eye, left eye, nose and

@@ -2,7 +2,7 @@
 
 use super::StudioApp;
 use super::command::Command;
-use super::files::{self, Purpose};
+use super::files;
 use super::history::Change;
 use super::picture::Compare;
 use crate::editing::Recipe;
@@ -15,6 +15,7 @@ impl StudioApp {
             Command::Undo => self.history.can_undo(),
             Command::Redo => self.history.can_redo(),
             Command::ResetAll => self.recipe.is_changed(),
+            Command::AdjustFrame => self.photo.is_some() && !self.framing.is_adjusting(),
             Command::CopyPicture => self.picture.shown().is_some(),
             Command::ZoomIn => self.picture.is_open() && self.picture.can_zoom_in(),
             Command::ZoomOut | Command::ZoomToFit => self.picture.is_zoomed(),
@@ -33,9 +34,9 @@ impl StudioApp {
         }
         match command {
             Command::Open => self.files.ask_open(ctx),
-            Command::OpenByPath => self.files.type_path(Purpose::Open, ""),
+            Command::OpenByPath => self.files.type_path(),
             Command::OpenSample => self.open_sample(),
-            Command::SaveAs => self.files.ask_save(ctx, &self.suggested_name()),
+            Command::SaveAs => self.export.open(&self.files.suggested_path(&self.suggested_name())),
             Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
             Command::Undo => {
                 let back = self.history.undo(&self.recipe);
@@ -51,6 +52,7 @@ impl StudioApp {
                 self.history.commit(&self.recipe, &reset, Change::Whole, now);
                 self.replace_recipe(Some(reset));
             }
+            Command::AdjustFrame => self.framing.start_adjusting(),
             Command::CopyPicture => {
                 if let Some(image) = self.picture.to_copy() {
                     ctx.copy_image(image);

@@ -4,6 +4,7 @@ use egui::{Frame, Margin, Panel, Stroke, Ui};
 
 use super::StudioApp;
 use super::command::Command;
+use super::frame::Choice;
 use super::sliders::Touch;
 use super::tokens::{self, Palette, space};
 use crate::engine::{Job, Request};
@@ -33,14 +34,28 @@ impl StudioApp {
             self.send(Request::Cancel);
         }
         if self.picture.is_open() {
+            let in_row = self.framing.show_row(ui);
             let area = ui.available_rect_before_wrap();
             let area = area.with_min_y(area.top() + space::L);
-            let name = self.photo.as_ref().map_or("Picture", |photo| &photo.name);
-            let hold_original = Self::holds_original(ui.ctx());
-            ui.scope_builder(egui::UiBuilder::new().max_rect(area), |ui| self.picture.show(ui, name, hold_original));
+            let in_picture = ui.scope_builder(egui::UiBuilder::new().max_rect(area), |ui| self.show_picture(ui)).inner;
+            match in_row.or(in_picture) {
+                Some(Choice::Adjust) => self.framing.start_adjusting(),
+                Some(Choice::Use(frame)) => self.reframe(frame),
+                None => {}
+            }
         } else if !self.is_busy() {
             self.show_invitation(ui, commands);
         }
+    }
+
+    fn show_picture(&mut self, ui: &mut Ui) -> Option<Choice> {
+        if self.framing.is_adjusting() {
+            return self.framing.show_adjustment(ui, &mut self.picture);
+        }
+        let name = self.photo.as_ref().map_or("Picture", |photo| &photo.name);
+        let hold_original = Self::holds_original(ui.ctx());
+        self.picture.show(ui, name, hold_original);
+        self.framing.show_faces(ui, self.picture.place(), !self.recipe.is_changed())
     }
 
     /// What the canvas shows while no photo is open.

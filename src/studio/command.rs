@@ -13,6 +13,7 @@ pub enum Command {
     Undo,
     Redo,
     ResetAll,
+    AdjustFrame,
     CopyPicture,
     Paste,
     ShowEdited,
@@ -24,19 +25,19 @@ pub enum Command {
 }
 
 use Command::{
-    CopyPicture, Open, OpenByPath, OpenSample, Paste, Quit, Redo, ResetAll, SaveAs, ShowEdited, ShowSideBySide, ShowSplit, Undo, ZoomIn,
-    ZoomOut, ZoomToFit,
+    AdjustFrame, CopyPicture, Open, OpenByPath, OpenSample, Paste, Quit, Redo, ResetAll, SaveAs, ShowEdited, ShowSideBySide, ShowSplit,
+    Undo, ZoomIn, ZoomOut, ZoomToFit,
 };
 
 /// The menus, left to right. The inner slices are groups, with a line between them.
 pub const MENUS: [(&str, &[&[Command]]); 3] = [
     ("File", &[&[Open, OpenByPath, OpenSample], &[SaveAs], &[Quit]]),
-    ("Edit", &[&[Undo, Redo], &[ResetAll], &[CopyPicture, Paste]]),
+    ("Edit", &[&[Undo, Redo], &[ResetAll], &[AdjustFrame], &[CopyPicture, Paste]]),
     ("View", &[&[ShowEdited, ShowSplit, ShowSideBySide], &[ZoomIn, ZoomOut, ZoomToFit]]),
 ];
 
 impl Command {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Open,
         OpenByPath,
         OpenSample,
@@ -46,6 +47,7 @@ impl Command {
         Redo,
         Undo,
         ResetAll,
+        AdjustFrame,
         CopyPicture,
         Paste,
         ShowEdited,
@@ -66,6 +68,7 @@ impl Command {
             Undo => "Undo",
             Redo => "Redo",
             ResetAll => "Reset all",
+            AdjustFrame => "Adjust frame…",
             CopyPicture => "Copy picture",
             Paste => "Paste",
             ShowEdited => "Edited only",
@@ -87,6 +90,7 @@ impl Command {
             Undo => "Take back the last change",
             Redo => "Do it again",
             ResetAll => "Set every slider back to 0",
+            AdjustFrame => "Set by hand which part of the photo is edited",
             CopyPicture => "Put the edited picture on the clipboard",
             Paste => "Open the picture or the path on the clipboard",
             ShowEdited => "Show the edited picture. Hold B, or press on the picture, for the original",
@@ -108,6 +112,7 @@ impl Command {
             Undo => ctrl(Key::Z),
             Redo => Some(KeyboardShortcut::new(Modifiers::COMMAND | Modifiers::SHIFT, Key::Z)),
             ResetAll => ctrl(Key::R),
+            AdjustFrame => ctrl(Key::T),
             // These two arrive as clipboard events; the keys are here to be shown.
             CopyPicture => ctrl(Key::C),
             Paste => ctrl(Key::V),

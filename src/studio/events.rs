@@ -20,8 +20,9 @@ impl StudioApp {
                 self.model = Some(card);
                 self.step = None;
             }
-            Event::PhotoOpened { name, width, height, original, faces: _, frame: _ } => {
+            Event::PhotoOpened { name, width, height, original, faces, frame } => {
                 self.jobs.ended(Job::OpeningPhoto);
+                self.framing.open([width, height], faces, frame);
                 self.photo = Some(OpenPhoto { name, width, height });
                 self.recipe = self.untouched.clone();
                 self.history.clear();
@@ -29,10 +30,12 @@ impl StudioApp {
                 self.render(Quality::Final);
                 self.picture.open(ctx, &original, self.generation);
             }
-            Event::Reframed { frame: _, original } => {
+            // The photo stays the same, and so does where the person looks at it.
+            Event::Reframed { frame, original: _ } => {
                 self.jobs.ended(Job::OpeningPhoto);
+                self.framing.reframed(frame);
                 self.render(Quality::Final);
-                self.picture.open(ctx, &original, self.generation);
+                self.picture.forget_edits(self.generation);
             }
             Event::LatentsReady => self.jobs.ended(Job::ReadingPhoto),
             Event::Progress { job, done, total } => self.jobs.progress(job, done, total),

@@ -1,4 +1,4 @@
-//! Opening and saving: the system's dialogs, the path field that stands in for them, drops and pastes.
+//! Opening: the system's dialog, the path field that stands in for it, drops and pastes. Where to save comes from the system's dialog too.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use egui::{Button, Key, TextEdit, Ui};
 
-use super::command::Command;
-use super::tokens::space;
+use super::tokens::{size, space};
 
 /// A dialog that answers faster than a hand can was never shown: there is no portal, and no helper program, to show it.
 const FASTEST_HAND: Duration = Duration::from_millis(400);
 
 /// The endings that the open dialog lists.
-const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif"];
+const ENDINGS: [&str; 10] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "heic", "heif"];
 
 /// What a path is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub enum Purpose {
 pub struct Chosen {
     pub purpose: Purpose,
     pub path: PathBuf,
-    /// The person agreed to replace the file, here or in the system's dialog.
+    /// The person agreed to replace the file, in the system's dialog.
     pub overwrite: bool,
 }
 
@@ -35,7 +34,7 @@ pub struct Chosen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Chosen(Chosen),
-    /// The system has no file dialog; the path field is open in its place.
+    /// The system has no file dialog. For opening, the path field is open in its place.
     NoDialog(Purpose),
 }
 
@@ -46,10 +45,7 @@ struct Answer {
 }
 
 struct PathField {
-    purpose: Purpose,
     text: String,
-    /// The file exists; the question whether to replace it is open.
-    asks_to_replace: bool,
     wants_focus: bool,
 }
 
@@ -78,14 +74,19 @@ impl Files {
         self.ask(ctx, Purpose::Open, String::new());
     }
 
-    /// Asks where to write; `suggestion` is a file name.
+    /// Asks the system where to write; `suggestion` is a file name.
     pub fn ask_save(&mut self, ctx: &egui::Context, suggestion: &str) {
         self.ask(ctx, Purpose::Save, suggestion.to_owned());
     }
 
+    /// Where a file of that name goes unless the person says otherwise.
+    pub fn suggested_path(&self, name: &str) -> PathBuf {
+        self.last_folder.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default().join(name)
+    }
+
     fn ask(&mut self, ctx: &egui::Context, purpose: Purpose, suggestion: String) {
         if !self.system_dialogs {
-            return self.type_path(purpose, &suggestion);
+            return self.stand_in(purpose);
         }
         if self.dialog_open {
             return;
@@ -114,15 +115,21 @@ impl Files {
         });
         self.dialog_open = started.is_ok();
         if !self.dialog_open {
-            self.type_path(purpose, "");
+            self.stand_in(purpose);
         }
     }
 
-    /// Opens the path field. `suggestion` is a file name or empty.
-    pub fn type_path(&mut self, purpose: Purpose, suggestion: &str) {
-        let folder = self.last_folder.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default();
-        let text = folder.join(suggestion).display().to_string();
-        self.field = Some(PathField { purpose, text, asks_to_replace: false, wants_focus: true });
+    /// In place of a dialog. Saving has a field for the path of its own.
+    fn stand_in(&mut self, purpose: Purpose) {
+        if purpose == Purpose::Open {
+            self.type_path();
+        }
+    }
+
+    /// Opens the path field.
+    pub fn type_path(&mut self) {
+        let text = self.suggested_path("").display().to_string();
+        self.field = Some(PathField { text, wants_focus: true });
     }
 
     /// The text in the path field, to set it from outside.
@@ -130,8 +137,8 @@ impl Files {
         self.field.as_mut().map(|field| &mut field.text)
     }
 
-    /// Takes what a dialog answered since the last frame. `suggestion` is for the path field, should there be no dialog.
-    pub fn poll(&mut self, suggestion: &str) -> Option<Outcome> {
+    /// Takes what a dialog answered since the last frame.
+    pub fn poll(&mut self) -> Option<Outcome> {
         let Answer { purpose, path, took } = self.answers.try_recv().ok()?;
         self.dialog_open = false;
         match path {
@@ -144,7 +151,7 @@ impl Files {
             }
             None if took < FASTEST_HAND => {
                 self.system_dialogs = false;
-                self.type_path(purpose, if purpose == Purpose::Save { suggestion } else { "" });
+                self.stand_in(purpose);
                 Some(Outcome::NoDialog(purpose))
             }
             None => None,
@@ -164,12 +171,8 @@ impl Files {
         let mut close = false;
         let frame = egui::Frame::window(&ctx.global_style()).shadow(egui::Shadow::NONE);
         let modal = egui::Modal::new(egui::Id::unique("path field")).frame(frame).show(ctx, |ui| {
-            ui.set_width(480.0);
-            if field.asks_to_replace {
-                (chosen, close) = confirm_replace(ui, field);
-            } else {
-                (chosen, close) = ask_for_path(ui, field);
-            }
+            ui.set_width(size::DIALOG);
+            (chosen, close) = ask_for_path(ui, field);
         });
         if let Some(chosen) = &chosen {
             self.remember(&chosen.path);
@@ -182,11 +185,7 @@ impl Files {
 }
 
 fn ask_for_path(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
-    let (title, action) = match field.purpose {
-        Purpose::Open => ("Open a photo", "Open"),
-        Purpose::Save => (Command::SaveAs.label().trim_end_matches('…'), "Save"),
-    };
-    ui.heading(title);
+    ui.heading("Open a photo");
     ui.add_space(space::S);
     let label = ui.label("Path");
     let edit = ui.add(TextEdit::singleline(&mut field.text).desired_width(f32::INFINITY).hint_text("/home/me/photo.jpg"));
@@ -197,35 +196,13 @@ fn ask_for_path(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
     let entered = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
     ui.add_space(space::M);
     let path = (!field.text.trim().is_empty()).then(|| path_from_text(&field.text));
-    let (go, cancel) = buttons(ui, action, path.is_some());
-    let Some(path) = path.filter(|_| go || entered) else { return (None, cancel) };
-    let path = if field.purpose == Purpose::Save { with_ending(path) } else { path };
-    if field.purpose == Purpose::Save && path.exists() {
-        field.text = path.display().to_string();
-        field.asks_to_replace = true;
-        return (None, false);
-    }
-    (Some(Chosen { purpose: field.purpose, path, overwrite: false }), false)
-}
-
-fn confirm_replace(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
-    let path = path_from_text(&field.text);
-    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    ui.heading(format!("Replace {name}?"));
-    ui.add_space(space::S);
-    ui.label("There is a file of that name already. Replacing it cannot be undone.");
-    ui.add_space(space::M);
-    let (replace, cancel) = buttons(ui, "Replace", true);
-    if cancel {
-        // Back to the field, so that another name can be typed.
-        field.asks_to_replace = false;
-        field.wants_focus = true;
-    }
-    (replace.then_some(Chosen { purpose: field.purpose, path, overwrite: true }), false)
+    let (go, cancel) = buttons(ui, "Open", path.is_some());
+    let chosen = path.filter(|_| go || entered).map(|path| Chosen { purpose: Purpose::Open, path, overwrite: false });
+    (chosen, cancel)
 }
 
 /// The action and Cancel, at the right: whether each was clicked.
-fn buttons(ui: &mut Ui, action: &str, enabled: bool) -> (bool, bool) {
+pub(super) fn buttons(ui: &mut Ui, action: &str, enabled: bool) -> (bool, bool) {
     ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
         let palette = super::tokens::Palette::of(ui.visuals());
         let text = egui::RichText::new(action).color(palette.on_accent);
@@ -245,7 +222,7 @@ pub fn suggested_name(photo: &str) -> String {
 }
 
 /// A name without an ending becomes a PNG.
-fn with_ending(path: PathBuf) -> PathBuf {
+pub(super) fn with_ending(path: PathBuf) -> PathBuf {
     if path.extension().is_some() { path } else { path.with_extension("png") }
 }
 

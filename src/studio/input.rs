@@ -4,6 +4,7 @@ use egui::{Key, Modifiers};
 use image::{DynamicImage, RgbaImage};
 
 use super::StudioApp;
+use super::export::Answer;
 use super::files::{self, Chosen, Outcome, Purpose};
 use crate::photo::Photo;
 
@@ -60,7 +61,7 @@ impl StudioApp {
     }
 
     pub(super) fn take_files(&mut self, ctx: &egui::Context) {
-        match self.files.poll(&self.suggested_name()) {
+        match self.files.poll() {
             Some(Outcome::Chosen(chosen)) => self.take_path(chosen),
             Some(Outcome::NoDialog(purpose)) => self.notices.tell(match purpose {
                 Purpose::Open => "No file dialog is available here. Drop a photo on the window, paste one, or type its path.",
@@ -71,12 +72,17 @@ impl StudioApp {
         if let Some(chosen) = self.files.show(ctx) {
             self.take_path(chosen);
         }
+        match self.export.show(ctx, self.files.system_dialogs) {
+            Some(Answer::Browse) => self.files.ask_save(ctx, &self.suggested_name()),
+            Some(Answer::Save { path, overwrite }) => self.save_photo(path, overwrite),
+            None => {}
+        }
     }
 
     pub(super) fn take_path(&mut self, Chosen { purpose, path, overwrite }: Chosen) {
         match purpose {
             Purpose::Open => self.open_path(path),
-            Purpose::Save => self.export(path, overwrite),
+            Purpose::Save => self.export.choose(path, overwrite),
         }
     }
 }

@@ -8,16 +8,19 @@
 //!
 //! The areas and their parts:
 //!
-//! - [`top_bar`]. [`canvas`]: the picture's area. [`picture`]: before and after. [`sliders`]: the panel.
+//! - [`top_bar`]. [`canvas`]: the picture's area. [`picture`]: before and after. [`frame`]: which face, and the frame by hand.
+//! - [`sliders`]: the panel.
 //! - [`progress`]: the strip under the picture. [`status`]: the status bar. [`notices`]: messages.
-//! - [`files`]: dialogs and typed paths. [`history`]: undo and redo. [`tokens`]: distances, sizes and colours.
+//! - [`files`]: dialogs and typed paths. [`export`]: saving. [`history`]: undo and redo. [`tokens`]: distances, sizes and colours.
 
 mod actions;
 mod canvas;
 pub mod command;
 mod dragging;
 mod events;
+pub mod export;
 pub mod files;
+pub mod frame;
 pub mod history;
 mod input;
 pub mod notices;
@@ -40,7 +43,9 @@ use crate::device::DeviceChoice;
 use crate::editing::Recipe;
 use crate::engine::{Engine, Job, ModelCard};
 use dragging::Held;
+use export::Export;
 use files::Files;
+use frame::Framing;
 use history::History;
 use notices::Notices;
 use picture::{Compare, Picture, Shown};
@@ -93,6 +98,7 @@ pub fn has_display() -> bool {
 struct Settings {
     compare: Compare,
     last_folder: Option<PathBuf>,
+    export: export::Choices,
 }
 
 /// The window's state.
@@ -111,10 +117,12 @@ pub struct StudioApp {
     /// Of the last render request.
     generation: u64,
     picture: Picture,
+    framing: Framing,
     sliders: Sliders,
     notices: Notices,
     jobs: Jobs,
     files: Files,
+    export: Export,
     step: Option<Duration>,
     show_times: bool,
 }
@@ -125,6 +133,7 @@ impl StudioApp {
         let mut app = Self::with_context(&cc.egui_ctx, options);
         if let Some(settings) = cc.storage.and_then(|storage| eframe::get_value::<Settings>(storage, SETTINGS)) {
             app.picture.compare = settings.compare;
+            app.export.choices = settings.export;
             app.files.last_folder = app.files.last_folder.or(settings.last_folder.filter(|folder| folder.is_dir()));
         }
         app
@@ -146,10 +155,12 @@ impl StudioApp {
             settle_at: None,
             generation: 0,
             picture: Picture::default(),
+            framing: Framing::default(),
             sliders: Sliders::default(),
             notices: Notices::default(),
             jobs: Jobs::default(),
             files: Files::default(),
+            export: Export::default(),
             step: None,
             show_times: true,
         };
@@ -193,9 +204,14 @@ impl StudioApp {
         self.generation
     }
 
+    /// The part of the photo that is edited, once one is open.
+    pub fn frame(&self) -> Option<crate::photo::Frame> {
+        self.framing.frame()
+    }
+
     /// The text of the path field, if it is open.
     pub fn path_text_mut(&mut self) -> Option<&mut String> {
-        self.files.path_text_mut()
+        self.files.path_text_mut().or(self.export.path_text_mut())
     }
 
     /// The notices on the screen.
@@ -209,7 +225,7 @@ impl StudioApp {
     }
 
     fn settings(&self) -> Settings {
-        Settings { compare: self.picture.compare, last_folder: self.files.last_folder.clone() }
+        Settings { compare: self.picture.compare, last_folder: self.files.last_folder.clone(), export: self.export.choices }
     }
 
     /// Draws the whole window.

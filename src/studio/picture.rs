@@ -28,6 +28,15 @@ pub struct Shown {
     pub quality: Quality,
 }
 
+/// Where the photo is on the screen, in points.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// The whole photo; zoomed in, it reaches beyond what is seen.
+    pub whole: Rect,
+    /// What of the window it may be drawn into.
+    pub seen: Rect,
+}
+
 /// The open photo, before and after.
 pub struct Picture {
     before: Option<TextureHandle>,
@@ -44,6 +53,8 @@ pub struct Picture {
     zoom: f32,
     /// How far the picture's middle is from the area's, in points.
     pan: Vec2,
+    /// Where the original, or else the edited picture, was drawn last.
+    place: Option<Place>,
 }
 
 const MAX_ZOOM: f32 = 8.0;
@@ -66,6 +77,7 @@ impl Default for Picture {
             divider: MIDDLE,
             zoom: 1.0,
             pan: Vec2::ZERO,
+            place: None,
         }
     }
 }
@@ -74,11 +86,16 @@ impl Picture {
     /// Shows a newly opened photo. Pictures of a generation before `oldest` are not for it.
     pub fn open(&mut self, ctx: &egui::Context, original: &RgbImage, oldest: u64) {
         self.before = Some(texture(ctx, "before", original));
+        self.forget_edits(oldest);
+        self.fit();
+    }
+
+    /// Shows the open photo without an edit until a picture of generation `oldest` or newer comes.
+    pub fn forget_edits(&mut self, oldest: u64) {
         self.after = None;
         self.pixels = None;
         self.shown = None;
         self.oldest = oldest;
-        self.fit();
     }
 
     /// Takes a decoded picture unless a newer or better one is shown already.
@@ -161,6 +178,7 @@ impl Picture {
         let held = hold_original || (response.is_pointer_button_down_on() && !self.is_zoomed() && ui.input(|i| i.pointer.primary_down()));
 
         let place = |cell: &Rect| Rect::from_center_size(cell.center() + self.pan, fitted * self.zoom);
+        self.place = Some(Place { whole: place(&cells[0]), seen: cells[0] });
         match self.compare {
             Compare::SideBySide => {
                 paint(ui, &cells[0], place(&cells[0]), &before, "Original");
@@ -182,22 +200,52 @@ impl Picture {
         }
     }
 
+    /// Where the photo was drawn last.
+    pub fn place(&self) -> Option<Place> {
+        self.place
+    }
+
+    /// Draws the original alone into the place of `response`, and moves it by `drag`. Ctrl and the wheel, or a pinch, zoom.
+    pub fn show_original(&mut self, ui: &Ui, response: &egui::Response, drag: Vec2) -> Option<Place> {
+        let before = self.before.clone()?;
+        let area = response.rect;
+        let fitted = fit(before.size_vec2(), area.size());
+        if response.contains_pointer() {
+            self.zoom_with_wheel(ui, &[area]);
+        }
+        self.pan += drag;
+        self.keep_within(area.size(), fitted);
+        let whole = Rect::from_center_size(area.center() + self.pan, fitted * self.zoom);
+        paint(ui, &area, whole, &before, "");
+        self.place = Some(Place { whole, seen: area });
+        self.place
+    }
+
+    /// Whether it did.
+    fn zoom_with_wheel(&mut self, ui: &Ui, cells: &[Rect]) -> bool {
+        let (zoom, pointer) = ui.input(|input| (input.zoom_delta(), input.pointer.hover_pos()));
+        if zoom == 1.0 {
+            return false;
+        }
+        let cell = pointer.and_then(|p| cells.iter().find(|cell| cell.contains(p))).unwrap_or(&cells[0]);
+        let from_middle = pointer.map_or(Vec2::ZERO, |p| p - cell.center());
+        self.zoom_about(zoom, from_middle);
+        true
+    }
+
+    /// Never moved further than until an edge of the picture reaches the area's.
+    fn keep_within(&mut self, area: Vec2, fitted: Vec2) {
+        let most = ((fitted * self.zoom - area) * 0.5).max(Vec2::ZERO);
+        self.pan = self.pan.clamp(-most, most);
+    }
+
     /// Zoom with Ctrl and the wheel or a pinch; move a zoomed picture with the wheel or by dragging.
     fn navigate(&mut self, ui: &Ui, response: &egui::Response, cells: &[Rect], fitted: Vec2) {
-        if response.hovered() {
-            let (zoom, scroll, pointer) = ui.input(|input| (input.zoom_delta(), input.smooth_scroll_delta(), input.pointer.hover_pos()));
-            if zoom != 1.0 {
-                let cell = pointer.and_then(|p| cells.iter().find(|cell| cell.contains(p))).unwrap_or(&cells[0]);
-                let from_middle = pointer.map_or(Vec2::ZERO, |p| p - cell.center());
-                self.zoom_about(zoom, from_middle);
-            } else {
-                self.pan += scroll;
-            }
+        if response.hovered() && !self.zoom_with_wheel(ui, cells) {
+            self.pan += ui.input(|input| input.smooth_scroll_delta());
         }
         self.pan += response.drag_delta();
-        // Never further than until an edge of the picture reaches the area's.
-        let most = ((fitted * self.zoom - cells[0].size()) * 0.5).max(Vec2::ZERO);
-        self.pan = self.pan.clamp(-most, most);
+        self.keep_within(cells[0].size(), fitted);
         if self.is_zoomed() && response.hovered() {
             ui.ctx().set_cursor_icon(if response.dragged() { CursorIcon::Grabbing } else { CursorIcon::Grab });
         }
@@ -251,7 +299,7 @@ fn paint(ui: &Ui, cell: &Rect, rect: Rect, texture: &TextureHandle, label: &str)
 }
 
 /// A small caption on the picture; left out where it does not fit.
-fn chip(ui: &Ui, room: &Rect, corner: Align2, label: &str) {
+pub(super) fn chip(ui: &Ui, room: &Rect, corner: Align2, label: &str) {
     let font: FontId = TextStyle::Small.resolve(ui.style());
     let galley = ui.painter().layout_no_wrap(label.to_owned(), font, on_picture::CHIP_TEXT);
     let padding = vec2(space::S, space::XS);

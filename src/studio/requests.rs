@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{SAMPLE, StudioApp};
-use crate::engine::{Job, Quality, RenderRequest, Request};
-use crate::photo::{ExportFormat, ExportOptions, Photo};
+use crate::engine::{ExportRequest, Job, Quality, RenderRequest, Request};
+use crate::photo::{ExportFormat, Frame, Photo};
 
 impl StudioApp {
     pub(super) fn send(&mut self, request: Request) -> bool {
@@ -43,14 +43,23 @@ impl StudioApp {
         }
     }
 
-    pub(super) fn export(&mut self, path: PathBuf, overwrite: bool) {
+    /// Reads the photo under another frame.
+    pub(super) fn reframe(&mut self, frame: Frame) {
+        if self.send(Request::Reframe(frame)) {
+            self.jobs.started(Job::OpeningPhoto);
+        }
+    }
+
+    pub(super) fn save_photo(&mut self, path: PathBuf, overwrite: bool) {
         // Told here, before any work: the engine would find out only after the decode.
         if let Err(error) = ExportFormat::of(&path) {
             return self.notices.trouble(error.to_string(), "");
         }
-        let options = ExportOptions { overwrite, ..Default::default() };
-        let recipe = self.recipe.clone();
-        if self.send(Request::Export { path, recipe, options }) {
+        self.files.remember(&path);
+        let choices = self.export.choices;
+        let (crop, options) = (choices.crop(), choices.options(overwrite));
+        let request = ExportRequest { path, recipe: self.recipe.clone(), options, crop, save_recipe: choices.save_recipe };
+        if self.send(Request::Export(Box::new(request))) {
             self.jobs.started(Job::Exporting);
         }
     }

@@ -32,6 +32,8 @@ pub mod size {
     pub const RESET: f32 = 20.0;
     pub const NOTICE: f32 = 520.0;
     pub const PROGRESS: f32 = 300.0;
+    pub const DIALOG: f32 = 480.0;
+    pub const BROWSE: f32 = 90.0;
 }
 
 const SMALL_TEXT: f32 = 11.5;
@@ -76,6 +78,8 @@ pub mod on_picture {
     pub const CHIP_TEXT: Color32 = Color32::from_gray(245);
     pub const DIVIDER: Color32 = Color32::from_gray(250);
     pub const SHADOW: Color32 = Color32::from_black_alpha(90);
+    /// Over what lies beyond the frame that is being set.
+    pub const OUTSIDE: Color32 = Color32::from_black_alpha(140);
 }
 
 impl Palette {

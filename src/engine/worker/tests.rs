@@ -8,8 +8,8 @@ use image::{DynamicImage, RgbImage};
 
 use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::DeviceChoice;
-use crate::editing::Recipe;
-use crate::engine::{Engine, Event, Job, Quality, RenderRequest, Request};
+use crate::editing::{Crop, Recipe, Sidecar, sidecar};
+use crate::engine::{Engine, Event, ExportRequest, Job, Quality, RenderRequest, Request};
 use crate::photo::{ExportOptions, Frame, Photo, Pixels};
 
 /// Long enough for a busy machine; a test only waits this long when it fails.
@@ -31,6 +31,12 @@ fn recipe(smile: f32) -> Recipe {
     let mut recipe = Recipe { steps: 3, ..Default::default() };
     recipe.set_slider("Smiling", smile);
     recipe
+}
+
+/// The open photo to a file, with what is usual.
+fn export(path: &Path, recipe: Recipe) -> Request {
+    let (path, options, crop) = (path.to_owned(), ExportOptions::default(), Crop::default());
+    Request::Export(Box::new(ExportRequest { path, recipe, options, crop, save_recipe: false }))
 }
 
 fn start() -> (Engine, tempfile::TempDir) {
@@ -141,12 +147,11 @@ fn an_export_without_an_edit_is_the_photo_itself() {
     let original = photo();
     engine.send(Request::OpenPhoto(original.clone()));
     let path = folder.path().join("out.png");
-    let export = |recipe| Request::Export { path: path.clone(), recipe, options: ExportOptions::default() };
-    engine.send(export(recipe(0.0)));
+    engine.send(export(&path, recipe(0.0)));
     until(&engine, |e| matches!(e, Event::Exported { .. }));
     assert!(Pixels::from(image::open(&path).unwrap()) == original.pixels);
 
-    engine.send(export(recipe(80.0)));
+    engine.send(export(&path, recipe(80.0)));
     until(&engine, |e| matches!(e, Event::Failed { job: Job::Exporting, message, .. } if message.contains("exists already")));
     assert!(Pixels::from(image::open(&path).unwrap()) == original.pixels, "the first export is untouched");
 }
@@ -171,7 +176,7 @@ fn a_face_is_framed_and_the_frame_can_be_changed() {
     until(&engine, |e| matches!(e, Event::LatentsReady));
 
     let out = folder.path().join("out.png");
-    engine.send(Request::Export { path: out.clone(), recipe: recipe(0.0), options: ExportOptions::default() });
+    engine.send(export(&out, recipe(0.0)));
     until(&engine, |e| matches!(e, Event::Exported { .. }));
     assert!(Pixels::from(image::open(&out).unwrap()) == photo.pixels);
 
@@ -189,4 +194,22 @@ fn a_photo_without_a_face_is_framed_in_the_middle() {
     assert!(
         matches!(opened.last(), Some(Event::PhotoOpened { frame, faces, .. }) if faces.is_empty() && *frame == Frame::centre(&photo()))
     );
+}
+
+#[test]
+fn an_export_of_the_face_alone_comes_with_its_recipe() {
+    let (engine, folder) = start();
+    engine.send(Request::OpenPhoto(photo()));
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    let path = folder.path().join("face.png");
+    let (recipe, options) = (recipe(80.0), ExportOptions { keep_metadata: false, ..Default::default() });
+    let request =
+        ExportRequest { path: path.clone(), recipe: recipe.clone(), options: options.clone(), crop: Crop::Full, save_recipe: true };
+    engine.send(Request::Export(Box::new(request)));
+    until(&engine, |e| matches!(e, Event::Exported { .. }));
+    assert_eq!(image::image_dimensions(&path).unwrap(), (80, 80), "the square in the middle");
+    let saved = Sidecar::read(&sidecar::path_beside(&path)).unwrap();
+    assert_eq!((saved.recipe, saved.crop, saved.export, saved.seed), (recipe, Crop::Full, options, None));
+    assert_eq!(saved.frame, Frame::middle_of(80, 96));
+    assert_eq!(saved.model.sha256.len(), 64);
 }
