@@ -109,6 +109,28 @@ fn mistakes_are_named() {
 }
 
 #[test]
+fn samples_come_as_a_grid_or_as_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sample = |out: &str, more: &[&str]| {
+        let mut command = program();
+        command.arg("sample").arg("-o").arg(folder.path().join(out)).args(["--steps", "2", "--latent-steps", "2", "--device", "cpu"]);
+        command.arg("--model").arg(bundle()).args(more);
+        command
+    };
+    sample("grid.png", &["-n", "3", "--seed", "5"]).assert().success();
+    assert_eq!(image::open(folder.path().join("grid.png")).unwrap().to_rgb8().dimensions(), (128, 128));
+    fails_with(&mut sample("grid.png", &[]), &["grid.png", "exists"]);
+    sample("faces", &["-n", "2", "--seed", "5"]).assert().success();
+    let [first, grid] = ["faces/0001.png", "grid.png"].map(|name| image::open(folder.path().join(name)).unwrap().to_rgb8());
+    assert!(folder.path().join("faces/0002.png").exists());
+    let corner = image::imageops::crop_imm(&grid, 0, 0, 64, 64).to_image();
+    assert!(corner.iter().zip(first.iter()).all(|(a, b)| a.abs_diff(*b) <= 1), "the same seed draws the same face");
+    let statement = String::from_utf8_lossy(&std::fs::read(folder.path().join("grid.png")).unwrap()).contains("trainedAlgorithmicMedia");
+    assert!(statement, "the file says what made it");
+    fails_with(&mut sample("faces.tiff", &[]), &["faces.tiff"]);
+}
+
+#[test]
 fn without_a_display_it_names_the_command_that_works() {
     fails_with(&mut program(), &["no display", "pdae-studio edit"]);
 }

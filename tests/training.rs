@@ -11,15 +11,19 @@ use pdae_studio::checkpoint::import::ImportOptions;
 use pdae_studio::checkpoint::tensors::Precision;
 use pdae_studio::checkpoint::{Bundle, import};
 use pdae_studio::cli::train::TrainArgs;
+use pdae_studio::device::DeviceChoice;
 use pdae_studio::diffusion::{Schedule, ScheduleConfig};
+use pdae_studio::engine::sample::{SampleOptions, Sampler};
 use pdae_studio::model::parameters::WeightData;
-use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction};
+use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, LatentDpm, LatentDpmConfig, ModelConfig, Parameters, Prediction};
 use pdae_studio::training::autoencoder::{self, AutoencoderStage, BundleDetails, Networks};
-use pdae_studio::training::data::{AttributeTable, square};
+use pdae_studio::training::data::{AttributeTable, BatchSource, square};
 use pdae_studio::training::directions::{self, DirectionsJob, FitOptions, auroc};
 use pdae_studio::training::dpm::{self, DpmStage};
-use pdae_studio::training::run::{self, Stage, StageKind, batch_loss};
-use pdae_studio::training::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
+use pdae_studio::training::latent_dpm::{self, LatentSet};
+use pdae_studio::training::latents::Latents;
+use pdae_studio::training::run::{self, Stage, StageKind};
+use pdae_studio::training::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
 
 fn tiny_model() -> ModelConfig {
     ModelConfig {
@@ -109,10 +113,10 @@ fn golden_losses() {
 }
 
 /// Mean loss of an averaged network over fixed batches.
-fn judge<S: Stage>(stage: &S, learner: &Learner<S::Network>, data: &ImageSet) -> f64 {
+fn judge<S: Stage>(stage: &S, learner: &Learner<S::Network>, data: &Arc<S::Data>) -> f64 {
     let network = learner.averaged();
-    let batches = (0..8).map(|i| data.draw(99, i, 8, stage.timesteps()));
-    batches.map(|batch| scalar(batch_loss(stage, &network, batch, &Device::flex()))).sum::<f64>() / 8.0
+    let batches = stage.batches(data, 99, 8);
+    (0..8).map(|step| scalar(stage.loss(&network, batches(step), &Device::flex()))).sum::<f64>() / 8.0
 }
 
 fn trained_dpm(folder: &RunFolder, data: &Arc<ImageSet>, steps: u64) -> RunConfig {
@@ -158,7 +162,7 @@ fn both_stages_learn_and_the_dpm_stays_frozen() {
 fn state_after<S: Stage>(
     stage: &S,
     mut learner: Learner<S::Network>,
-    data: &Arc<ImageSet>,
+    data: &Arc<S::Data>,
     folder: &RunFolder,
     config: &RunConfig,
     steps: u64,
@@ -208,18 +212,20 @@ struct Breaking {
 
 impl Stage for Breaking {
     type Network = Denoiser;
+    type Data = ImageSet;
+    type Batch = Batch;
 
-    fn timesteps(&self) -> usize {
-        self.inner.timesteps()
+    fn batches(&self, data: &Arc<ImageSet>, seed: u64, batch: usize) -> BatchSource<Batch> {
+        self.inner.batches(data, seed, batch)
     }
 
-    fn loss(&self, network: &Denoiser, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
+    fn loss(&self, network: &Denoiser, batch: Batch, device: &Device) -> Tensor<1> {
         self.calls.set(self.calls.get() + 1);
-        let loss = self.inner.loss(network, x_0, noise, t);
+        let loss = self.inner.loss(network, batch, device);
         if self.calls.get() > 3 { (self.with)(loss) } else { loss }
     }
 
-    fn picture(&self, averaged: &Denoiser) -> RgbImage {
+    fn picture(&self, averaged: &Denoiser) -> Option<RgbImage> {
         self.inner.picture(averaged)
     }
 }
@@ -371,6 +377,53 @@ fn directions_find_what_was_planted() {
     assert!(error.contains("none of the training images"), "{error}");
 }
 
+/// Latents around two opposite points, as an encoder might give them: with a mean and a scale of their own.
+fn two_kinds_of_latents() -> LatentSet {
+    let values = (0..64).flat_map(|i| (0..4).map(move |d| if (i + d) % 2 == 0 { 5.0 } else { 3.0 } + (i * 4 + d) as f32 * 1e-4)).collect();
+    let latents = Latents { dim: 4, values };
+    let statistics = latents.statistics(48);
+    LatentSet::new(&latents, 48, statistics)
+}
+
+#[test]
+fn a_latent_dpm_learns_where_latents_lie() {
+    let (device, set) = (Device::flex(), two_kinds_of_latents());
+    let network = LatentDpmConfig { model_channel: 32, num_layers: 3, ..latent_dpm::default_network(4) };
+    let hyperparameters = Hyperparameters { rate: 5e-3, warmup: 10, ema: 0.98, ..latent_dpm::default_hyperparameters() };
+    let mut learner = latent_dpm::learner(&network, hyperparameters, &device).expect("a latent DPM");
+    let schedule = Schedule::for_latents();
+    let loss = |network: &LatentDpm, step, device: &Device| {
+        let batch = set.draw(0, step, 64, schedule.len());
+        let (z_0, noise) = (Tensor::from_data(batch.z_0, device), Tensor::from_data(batch.noise, device));
+        latent_dpm::loss(network, &schedule, z_0, noise, &batch.t)
+    };
+    let before = scalar(loss(&learner.averaged(), 9999, &device));
+    for step in 0..200 {
+        let loss = loss(learner.network(), step, &device.clone().autodiff());
+        learner.descend(&loss);
+    }
+    let averaged = learner.averaged();
+    let after = scalar(loss(&averaged, 9999, &device));
+    println!("latent DPM: {before:.4} to {after:.4}");
+    assert!(after < 0.6 * before, "the loss went from {before} to {after}");
+    let noise = pdae_studio::training::data::fixed_noise(3, [32, 4], &device);
+    let samples: Vec<f32> = averaged.sample(noise, 50).into_data().try_to_vec().expect("floats");
+    let like_one = samples.chunks(4).filter(|z| (0..4).all(|d| z[d] * z[0] * if d % 2 == 0 { 1.0 } else { -1.0 } > 0.1)).count();
+    assert!(like_one >= 28, "{like_one} of 32 samples have the signs of one of the two kinds");
+}
+
+#[test]
+fn decay_pulls_weights_down_even_without_a_gradient() {
+    let hyperparameters = Hyperparameters { rate: 0.1, warmup: 1, weight_decay: 0.5, ..Hyperparameters::default() };
+    let device = Device::flex();
+    let mut learner = latent_dpm::learner(&latent_dpm::default_network(4), hyperparameters, &device).expect("a latent DPM");
+    let weight = |learner: &Learner<LatentDpm>| learner.state()["weights.latent_dpm.layers.0.linear.weight"].values.clone();
+    let before = weight(&learner);
+    let z: Tensor<2> = Tensor::ones([2, 4], &device.autodiff());
+    learner.descend(&(learner.network().forward(z, &[1, 2]).mean() * 0.0));
+    assert!(before.iter().zip(weight(&learner)).all(|(before, after)| (before * 0.95 - after).abs() < 1e-6));
+}
+
 #[derive(Parser)]
 struct Command {
     #[command(flatten)]
@@ -414,6 +467,38 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     let wrong = command(&format!("train dpm --run {} {common} --steps 1", run.display())).expect_err("another stage").to_string();
     assert!(wrong.contains("train autoencoder"), "{wrong}");
     let bundle = run.join("bundle");
-    command(&format!("train directions --bundle {} --data {photos} --attributes {} --device cpu", bundle.display(), table.display()))
-        .expect("directions");
+    let directions =
+        format!("train directions --bundle {} --data {photos} --attributes {} --device cpu", bundle.display(), table.display());
+    command(&directions).expect("directions");
+
+    let latent = format!("train latent --run {} --bundle {} --device cpu", place.join("latent").display(), bundle.display());
+    assert!(matches!(command(&format!("{latent} --steps 2")), Err(TrainError::NoLatents { .. })));
+    let network = "--width 32 --layers 3 --batch 4 --sample-every 0";
+    command(&format!("{latent} --steps 2 --data {photos} --validation 2 {network}")).expect("a latent DPM");
+    let sampler = |seed| Sampler::load(&bundle, DeviceChoice::Cpu, seed, SampleOptions { steps: 2, latent_steps: 3, ..Default::default() });
+    let faces = sampler(1).expect("a sampler").draw(3, || ()).expect("faces");
+    assert_eq!(faces[0].dimensions(), (64, 64));
+    let mut again = sampler(1).expect("a sampler");
+    // Alone or in a batch, a seed's n-th face is the same up to rounding.
+    for face in &faces {
+        let alone = &again.draw(1, || ()).expect("a face")[0];
+        assert!(alone.iter().zip(face.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
+    }
+    assert_ne!(sampler(2).expect("a sampler").draw(1, || ()).expect("a face")[0], faces[0]);
+
+    // Going on needs neither photos nor network; other photos or another network need another folder.
+    command(&format!("{latent} --steps 3 --sample-every 1")).expect("a latent DPM");
+    let run = RunFolder::existing(&place.join("latent")).expect("a run");
+    assert_eq!(run.progress().expect("a state").expect("a state").samples, 12);
+    let picture = image::open(run.path().join("samples-00000003.png")).expect("a sample picture");
+    assert_eq!((picture.width(), picture.height()), (8 * 64, 64));
+    for other in [format!("--data {photos} --validation 1"), "--width 64".to_owned()] {
+        assert!(matches!(command(&format!("{latent} --steps 4 {other}")), Err(TrainError::OtherRun { .. })), "{other}");
+    }
+    // Fitting sliders again leaves the latents' scale alone, which the latent DPM was trained on.
+    let before = Bundle::load(&bundle).expect("the bundle");
+    assert!(before.manifest.config.latent_dpm.is_some());
+    command(&format!("{directions} --validation 3")).expect("directions");
+    let after = Bundle::load(&bundle).expect("the bundle");
+    assert_eq!(before.weights.tensors["latents.std"], after.weights.tensors["latents.std"]);
 }

@@ -155,8 +155,11 @@ impl Bundle {
             if self.weights.tensors.contains_key("directions.weight") {
                 expected.push(("directions.weight", vec![attributes, dim]));
             }
-            expected.push(("latents.mean", vec![dim]));
-            expected.push(("latents.std", vec![dim]));
+        }
+        for key in ["latents.mean", "latents.std"] {
+            if attributes > 0 || self.weights.tensors.contains_key(key) {
+                expected.push((key, vec![dim]));
+            }
         }
         for (key, shape) in expected {
             check_shape(&self.weights, key, &shape)?;

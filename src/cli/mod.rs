@@ -6,6 +6,7 @@ pub mod import;
 pub mod info;
 mod inputs;
 pub mod interpolate;
+pub mod sample;
 pub mod train;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Command {
     Edit(Box<edit::EditArgs>),
     /// Write the way from one face to another: a strip of pictures, an animation or a video.
     Interpolate(interpolate::InterpolateArgs),
+    /// Draw faces of nobody: unconditional samples of a model with a latent DPM.
+    Sample(sample::SampleArgs),
     /// Print what a bundle is: image size, parameters, cost of a step, attributes, provenance.
     Info(info::InfoArgs),
     /// Turn a folder of published PyTorch checkpoints into a bundle.
@@ -68,6 +71,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
         Some(Command::Edit(args)) => edit::run(&args).map_err(Into::into),
         Some(Command::Interpolate(args)) => interpolate::run(&args).map_err(Into::into),
+        Some(Command::Sample(args)) => sample::run(&args).map_err(Into::into),
         Some(Command::Info(args)) => info::run(&args).map_err(Into::into),
         Some(Command::Import(args)) => import::run(&args).map_err(Into::into),
         Some(Command::Train(args)) => train::run(*args).map_err(Into::into),

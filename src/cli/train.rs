@@ -1,6 +1,8 @@
-//! `train`: a DPM, the autoencoder on top of it, and the attribute directions.
+//! `train`: a DPM, the autoencoder on top of it, the attribute directions, the latent DPM, and a judge for `evaluate`.
 
-use std::path::{Path, PathBuf};
+mod latent;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,10 +14,11 @@ use crate::diffusion::ScheduleConfig;
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Prediction};
 use crate::training::autoencoder::{self, BundleDetails};
 use crate::training::directions::{self, DirectionsJob, FitOptions, Report};
+use crate::training::latents::data_name;
 use crate::training::run::{Progress, StageKind};
 use crate::training::{Hyperparameters, ImageSet, Limits, RunConfig, RunFolder, TrainError, dpm};
 
-/// Train on your own photos: first a DPM, then the autoencoder, then the directions.
+/// Train on your own photos: first a DPM, then the autoencoder, then the directions and, for faces from nothing, the latent DPM.
 ///
 /// A run lives in a folder and is saved as it goes. The same command goes on where it stopped.
 #[derive(Debug, Args)]
@@ -32,6 +35,8 @@ enum StageArgs {
     Autoencoder(AutoencoderArgs),
     /// Fit attribute sliders to a bundle, from a table of attributes.
     Directions(DirectionsArgs),
+    /// Train the latent DPM of a bundle, with which `sample` draws faces from nothing.
+    Latent(latent::LatentArgs),
 }
 
 #[derive(Debug, Args)]
@@ -97,34 +102,41 @@ struct DirectionsArgs {
     device: DeviceChoice,
 }
 
-/// What both trainings take. Absent options keep the run's values, or else the defaults.
+/// What trainings on photos take.
 #[derive(Debug, Args)]
 struct CommonArgs {
-    /// Folder of the run.
-    #[arg(long)]
-    run: PathBuf,
+    #[command(flatten)]
+    sitting: SittingArgs,
     /// Folder or tar of photos.
     #[arg(long)]
     data: PathBuf,
     /// Hold back the last N photos (by name).
     #[arg(long, value_name = "N", default_value_t = 0)]
     validation: usize,
+}
+
+/// What every training takes. Absent options keep the run's values, or else the defaults.
+#[derive(Debug, Args)]
+struct SittingArgs {
+    /// Folder of the run.
+    #[arg(long)]
+    run: PathBuf,
     /// Stop after so many steps in all.
     #[arg(long)]
     steps: Option<u64>,
     /// Stop after so many minutes.
     #[arg(long)]
     minutes: Option<f64>,
-    /// Photos a step [default: 128].
+    /// Examples a step [default: 128; latent 512; judge 64].
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
     batch: Option<usize>,
-    /// Learning rate [default: 1e-4].
+    /// Learning rate [default: 1e-4; latent and judge 1e-3].
     #[arg(long)]
     rate: Option<f64>,
-    /// Steps over which the learning rate rises [default: 500].
+    /// Steps over which the learning rate rises [default: 500; latent and judge 100].
     #[arg(long)]
     warmup: Option<u64>,
-    /// Decay of the moving average of the weights [default: 0.9999].
+    /// Decay of the moving average of the weights [default: 0.9999; latent and judge 0.999].
     #[arg(long)]
     ema: Option<f64>,
     /// Seed of weights, noise and order [default: 0].
@@ -256,9 +268,10 @@ fn set<T>(place: &mut T, value: Option<T>) {
     }
 }
 
-impl CommonArgs {
-    fn hyperparameters(&self, run: Option<Hyperparameters>) -> Hyperparameters {
-        let mut h = run.unwrap_or_default();
+impl SittingArgs {
+    /// `before`: the run's own, or else the stage's defaults.
+    fn hyperparameters(&self, before: Hyperparameters) -> Hyperparameters {
+        let mut h = before;
         set(&mut h.batch, self.batch);
         set(&mut h.rate, self.rate);
         set(&mut h.warmup, self.warmup);
@@ -278,17 +291,27 @@ impl CommonArgs {
         }
     }
 
-    fn images(&self, size: usize) -> Result<Arc<ImageSet>, TrainError> {
-        eprintln!("Reading {}", self.data.display());
-        let data = ImageSet::load(&self.data, size, self.validation)?;
-        eprintln!("{} images to train on, {} held back, {} damaged", data.training(), data.validation, data.broken);
-        Ok(Arc::new(data))
-    }
-
     fn open_device(&self) -> Result<NamedDevice, TrainError> {
         let device = self.device.open()?;
         eprintln!("Training on {}", device.name);
         Ok(device)
+    }
+
+    /// The run's folder; without a time limit it is not even created.
+    fn open_folder(&self) -> Result<RunFolder, TrainError> {
+        if self.steps.is_none() && self.minutes.is_none() {
+            return Err(TrainError::NoLimit);
+        }
+        RunFolder::create(&self.run)
+    }
+}
+
+impl CommonArgs {
+    fn images(&self, size: usize) -> Result<ImageSet, TrainError> {
+        eprintln!("Reading {}", self.data.display());
+        let data = ImageSet::load(&self.data, size, self.validation)?;
+        eprintln!("{} images to train on, {} held back, {} damaged", data.training(), data.validation, data.broken);
+        Ok(data)
     }
 }
 
@@ -297,41 +320,30 @@ pub fn run(args: TrainArgs) -> Result<(), TrainError> {
         StageArgs::Dpm(args) => train_dpm(&args),
         StageArgs::Autoencoder(args) => train_autoencoder(&args),
         StageArgs::Directions(args) => fit_directions(&args),
-    }
-}
-
-/// What the run was started as; without a time limit nothing is even opened.
-fn open_run(common: &CommonArgs, stage: StageKind) -> Result<(RunFolder, Option<RunConfig>), TrainError> {
-    if common.steps.is_none() && common.minutes.is_none() {
-        return Err(TrainError::NoLimit);
-    }
-    let folder = RunFolder::create(&common.run)?;
-    let config = folder.config()?;
-    match config {
-        Some(config) if config.stage != stage => {
-            Err(TrainError::OtherRun { path: common.run.clone(), found: format!("`train {}`", config.stage.name()) })
-        }
-        config => Ok((folder, config)),
+        StageArgs::Latent(args) => latent::run(&args),
     }
 }
 
 fn train_dpm(args: &DpmArgs) -> Result<(), TrainError> {
-    let (folder, before) = open_run(&args.common, StageKind::Dpm)?;
+    let sitting = &args.common.sitting;
+    let folder = sitting.open_folder()?;
+    let before: Option<RunConfig> = folder.config(StageKind::Dpm)?;
     let model = args.network.model(before.as_ref().map(|config| config.model.clone()))?;
-    let mut hyperparameters = args.common.hyperparameters(before.map(|config| config.hyperparameters));
+    let mut hyperparameters = sitting.hyperparameters(before.map(|config| config.hyperparameters).unwrap_or_default());
     hyperparameters.min_snr = args.min_snr.or(hyperparameters.min_snr);
     let config = RunConfig { stage: StageKind::Dpm, model, hyperparameters };
-    let device = args.common.open_device()?;
-    let data = args.common.images(config.model.image_size)?;
-    let progress = dpm::train(&folder, &config, &data, &args.common.limits(), &device.device)?;
+    let device = sitting.open_device()?;
+    let data = Arc::new(args.common.images(config.model.image_size)?);
+    let progress = dpm::train(&folder, &config, &data, &sitting.limits(), &device.device)?;
     say_where(&progress);
-    println!("Next: pdae-studio train autoencoder --dpm {} --run RUN --data {}", args.common.run.display(), args.common.data.display());
+    println!("Next: pdae-studio train autoencoder --dpm {} --run RUN --data {}", sitting.run.display(), args.common.data.display());
     Ok(())
 }
 
 fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
-    let common = &args.common;
-    let (folder, before) = open_run(common, StageKind::Autoencoder)?;
+    let (common, sitting) = (&args.common, &args.common.sitting);
+    let folder = sitting.open_folder()?;
+    let before: Option<RunConfig> = folder.config(StageKind::Autoencoder)?;
     // A run that has a state holds its DPM, too.
     let resumes = folder.progress()?.is_some();
     let dpm = match &args.dpm {
@@ -346,19 +358,19 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
     set(&mut model.latent_dim, args.latent);
     // A bundle that lends its DPM may have a latent DPM on latents that this encoder will not make.
     model.latent_dpm = None;
-    let hyperparameters = common.hyperparameters(before.map(|config| config.hyperparameters));
+    let hyperparameters = sitting.hyperparameters(before.map(|config| config.hyperparameters).unwrap_or_default());
     let config = RunConfig { stage: StageKind::Autoencoder, model, hyperparameters };
-    let device = common.open_device()?;
-    let data = common.images(config.model.image_size)?;
+    let device = sitting.open_device()?;
+    let data = Arc::new(common.images(config.model.image_size)?);
     let weights = dpm.as_ref().map(|(_, weights)| weights);
-    let progress = autoencoder::train(&folder, &config, weights, &data, &common.limits(), &device.device)?;
+    let progress = autoencoder::train(&folder, &config, weights, &data, &sitting.limits(), &device.device)?;
     say_where(&progress);
 
-    let target = args.bundle.clone().unwrap_or_else(|| common.run.join("bundle"));
+    let target = args.bundle.clone().unwrap_or_else(|| sitting.run.join("bundle"));
     let details = BundleDetails {
         name: args.name.clone(),
         licence: args.licence.clone(),
-        data: file_name(&common.data),
+        data: data_name(&common.data),
         device: device.name.clone(),
         precision: if args.f32 { Precision::F32 } else { Precision::F16 },
     };
@@ -389,12 +401,16 @@ fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
 }
 
 fn add_directions(job: &DirectionsJob, device: &NamedDevice) -> Result<(), TrainError> {
-    let style = ProgressStyle::with_template("{spinner} Encoding, {pos} images done").unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::no_length().with_style(style);
+    let bar = encoding_bar();
     let report = directions::add_to_bundle(job, &device.device, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     print_report(&report);
     Ok(())
+}
+
+fn encoding_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} Encoding, {pos} images done").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::no_length().with_style(style)
 }
 
 fn print_report(report: &Report) {
@@ -410,9 +426,6 @@ fn print_report(report: &Report) {
 
 fn say_where(progress: &Progress) {
     let loss = progress.loss.map_or_else(String::new, |loss| format!(", loss {loss:.5}"));
-    println!("{} steps, {} samples, {:.1} minutes{loss}", progress.step, progress.samples, progress.minutes);
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    let rate = progress.samples_per_second.map_or_else(String::new, |rate| format!(", {rate:.1} samples/s"));
+    println!("{} steps, {} samples, {:.1} minutes{loss}{rate}", progress.step, progress.samples, progress.minutes);
 }

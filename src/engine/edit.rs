@@ -207,7 +207,8 @@ pub struct Decode {
     guidance: Guidance,
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, EditError> {
+/// A tensor's values on the host.
+pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, EditError> {
     let data = tensor.try_into_data().map_err(|e| EditError::ReadBack(format!("{e:?}")))?;
     data.convert::<f32>().try_to_vec::<f32>().map_err(|e| EditError::ReadBack(format!("{e:?}")))
 }

@@ -10,6 +10,7 @@
 //!   the CPU.
 
 pub mod edit;
+pub mod sample;
 pub mod view;
 mod worker;
 

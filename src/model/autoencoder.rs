@@ -37,6 +37,14 @@ pub struct Guidance {
     pub stop_percent: f64,
 }
 
+impl Guidance {
+    /// For faces from nothing: the end of the chain is the plain DPM's, which draws finer detail than a sampled latent asks for (the
+    /// published stop of 0.3).
+    pub fn unconditional() -> Self {
+        Self { strength: 1.0, stop_percent: 0.3 }
+    }
+}
+
 impl Default for Guidance {
     fn default() -> Self {
         Self { strength: 1.0, stop_percent: 0.0 }
@@ -122,14 +130,6 @@ impl Autoencoder {
     /// Normalised semantic latents from noise `[batch, latent]` through the latent DPM, in [-1, 1] as the published loop leaves them.
     /// `None` where the bundle has no latent DPM.
     pub fn sample_latents(&self, z_t: Tensor<2>, steps: usize) -> Option<Tensor<2>> {
-        let network = self.latent_dpm.as_ref()?;
-        let schedule = Schedule::for_latents();
-        let mut chain = Chain::new(&schedule, steps, Direction::Decode, z_t);
-        while let Some(t) = chain.timestep() {
-            let timesteps = vec![t; chain.x.dims()[0]];
-            let eps = network.forward(chain.x.clone(), &timesteps);
-            chain.advance(&schedule, eps);
-        }
-        Some(chain.x)
+        Some(self.latent_dpm.as_ref()?.sample(z_t, steps))
     }
 }

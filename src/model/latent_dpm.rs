@@ -7,6 +7,7 @@ use burn::tensor::activation::silu;
 use super::config::LatentDpmConfig;
 use super::layers::{Linear, timestep_embedding};
 use super::parameters::{Init, ParameterError, Parameters};
+use crate::diffusion::{Chain, Direction, Schedule};
 
 /// An MLP whose every layer but the first sees the input again, conditioned on the timestep by scaling.
 #[derive(Module, Debug)]
@@ -65,6 +66,18 @@ impl LatentDpm {
             }
         }
         h
+    }
+
+    /// Normalised latents from noise `z_t` (`[batch, latent]`) in `steps` DDIM steps, in [-1, 1] as the published loop leaves them.
+    pub fn sample(&self, z_t: Tensor<2>, steps: usize) -> Tensor<2> {
+        let schedule = Schedule::for_latents();
+        let mut chain = Chain::new(&schedule, steps, Direction::Decode, z_t);
+        while let Some(t) = chain.timestep() {
+            let timesteps = vec![t; chain.x.dims()[0]];
+            let eps = self.forward(chain.x.clone(), &timesteps);
+            chain.advance(&schedule, eps);
+        }
+        chain.x
     }
 }
 

@@ -8,11 +8,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
-use super::data::fixed_noise;
+use super::data::{BatchSource, fixed_noise};
 use super::forward::noised;
 use super::learner::initialise;
-use super::run::{self, Progress, Stage};
-use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
+use super::run::{self, Progress, Stage, StageKind};
+use super::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
 use crate::checkpoint::Bundle;
 use crate::checkpoint::bundle::{FORMAT, Manifest, Provenance, WEIGHTS, WeightsEntry};
 use crate::checkpoint::tensors::Precision;
@@ -72,17 +72,21 @@ impl AutoencoderStage {
 
 impl Stage for AutoencoderStage {
     type Network = Networks;
+    type Data = ImageSet;
+    type Batch = Batch;
 
-    fn timesteps(&self) -> usize {
-        self.schedule.len()
+    fn batches(&self, data: &Arc<ImageSet>, seed: u64, batch: usize) -> BatchSource<Batch> {
+        let (data, timesteps) = (data.clone(), self.schedule.len());
+        Arc::new(move |step| data.draw(seed, step, batch, timesteps))
     }
 
-    fn loss(&self, network: &Networks, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
-        loss(network, &self.schedule, x_0, noise, t)
+    fn loss(&self, network: &Networks, batch: Batch, device: &Device) -> Tensor<1> {
+        let (x_0, noise, t) = batch.upload(device);
+        loss(network, &self.schedule, x_0, noise, &t)
     }
 
     /// Originals above what `z` alone brings back from random `x_T`.
-    fn picture(&self, averaged: &Networks) -> RgbImage {
+    fn picture(&self, averaged: &Networks) -> Option<RgbImage> {
         let x_0 = self.originals.clone();
         let z = averaged.encoder.forward(x_0.clone());
         let x_t = fixed_noise(SAMPLE_SEED, x_0.dims(), &x_0.device());
@@ -92,7 +96,7 @@ impl Stage for AutoencoderStage {
             let (eps, gradient) = averaged.decoder.forward(chain.x.clone(), &timesteps, z.clone());
             chain.advance(&self.schedule, guided_noise(&self.schedule, t, eps, gradient, 1.0));
         }
-        pictures::grid(vec![x_0, chain.x])
+        Some(pictures::grid(vec![x_0, chain.x]))
     }
 }
 
@@ -147,7 +151,7 @@ pub struct BundleDetails {
 
 /// Writes the averaged networks of a run's last state as a bundle, still without directions. An older one is replaced.
 pub fn write_bundle(folder: &RunFolder, target: &Path, details: &BundleDetails) -> Result<Bundle, TrainError> {
-    let config = folder.config()?.ok_or_else(|| TrainError::NoState { path: folder.path().into() })?;
+    let config: RunConfig = folder.config(StageKind::Autoencoder)?.ok_or_else(|| TrainError::NoState { path: folder.path().into() })?;
     let (progress, weights) = folder.averaged_weights()?;
     let mut facts = BTreeMap::from([
         ("data".to_owned(), details.data.clone()),

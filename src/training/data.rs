@@ -48,6 +48,16 @@ pub struct Batch {
     pub t: Vec<usize>,
 }
 
+impl Batch {
+    /// Images and noise on a device, and the timesteps.
+    pub fn upload(self, device: &Device) -> (Tensor<4>, Tensor<4>, Vec<usize>) {
+        (Tensor::from_data(self.x_0, device), Tensor::from_data(self.noise, device), self.t)
+    }
+}
+
+/// Makes the batch of a step. Threads call it ahead of the device, so a batch depends on the step alone.
+pub type BatchSource<B> = Arc<dyn Fn(u64) -> B + Send + Sync>;
+
 /// An undecoded image file.
 struct Blob {
     name: String,
@@ -147,7 +157,7 @@ impl ImageSet {
 }
 
 /// Neighbouring seeds and steps must not share a generator (SplitMix64's finaliser).
-fn step_seed(seed: u64, step: u64) -> u64 {
+pub(super) fn step_seed(seed: u64, step: u64) -> u64 {
     let mut z = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -155,7 +165,7 @@ fn step_seed(seed: u64, step: u64) -> u64 {
 }
 
 /// Standard normal noise of a shape, the same on every device.
-pub fn fixed_noise(seed: u64, shape: [usize; 4], device: &Device) -> Tensor<4> {
+pub fn fixed_noise<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
     let values: Vec<f32> = StdRng::seed_from_u64(seed).sample_iter(StandardNormal).take(shape.iter().product()).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
@@ -163,25 +173,25 @@ pub fn fixed_noise(seed: u64, shape: [usize; 4], device: &Device) -> Tensor<4> {
 /// Prepares the batches of consecutive steps on threads of its own, a few steps ahead.
 ///
 /// Worker `k` of `n` makes every `n`-th batch, so the order does not depend on who is faster.
-pub struct Loader {
-    queues: Vec<Receiver<Batch>>,
+pub struct Loader<B> {
+    queues: Vec<Receiver<B>>,
     next: usize,
 }
 
-impl Loader {
-    pub fn start(data: &Arc<ImageSet>, seed: u64, first_step: u64, batch: usize, timesteps: usize) -> Result<Self, TrainError> {
+impl<B: Send + 'static> Loader<B> {
+    pub fn start(source: &BatchSource<B>, first_step: u64) -> Result<Self, TrainError> {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(MAX_LOADERS);
         let mut queues = Vec::with_capacity(workers);
         for worker in 0..workers {
             let (sender, receiver) = bounded(1);
-            let data = data.clone();
+            let source = source.clone();
             std::thread::Builder::new()
                 .name(format!("loader-{worker}"))
                 .spawn(move || {
                     let steps = (first_step + worker as u64..).step_by(workers);
                     // Sending fails once the loader has been dropped, which is how the threads end.
                     for step in steps {
-                        if sender.send(data.draw(seed, step, batch, timesteps)).is_err() {
+                        if sender.send(source(step)).is_err() {
                             return;
                         }
                     }
@@ -193,7 +203,7 @@ impl Loader {
     }
 
     /// The next step's batch; `None` if a worker died.
-    pub fn next_batch(&mut self) -> Option<Batch> {
+    pub fn next_batch(&mut self) -> Option<B> {
         let batch = self.queues[self.next].recv().ok();
         self.next = (self.next + 1) % self.queues.len();
         batch

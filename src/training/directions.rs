@@ -14,15 +14,11 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::data::AttributeTable;
+use super::latents::{self, Latents, Statistics};
 use super::{ImageSet, TrainError};
 use crate::checkpoint::Bundle;
 use crate::model::parameters::WeightData;
-use crate::model::{Encoder, Parameters};
 
-/// Images encoded at once.
-const ENCODE_BATCH: usize = 64;
-/// A latent that never varies is divided by this, which half precision still holds.
-const LEAST_STD: f32 = 1e-4;
 /// Latents that never vary must not make the covariance singular.
 const LEAST_RIDGE: f64 = 1e-4;
 
@@ -43,15 +39,6 @@ impl Default for FitOptions {
     fn default() -> Self {
         Self { iterations: 300, rate: 0.03, l2: 1e-3, ridge: 2.0 }
     }
-}
-
-/// Semantic latents of all images of a set, on the host.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Latents {
-    /// Length of one latent.
-    pub dim: usize,
-    /// `[image, latent]`, row-major.
-    pub values: Vec<f32>,
 }
 
 /// A fitted classifier with the statistics it belongs to.
@@ -85,51 +72,16 @@ impl Report {
     }
 }
 
-impl Latents {
-    fn rows(&self, range: std::ops::Range<usize>) -> &[f32] {
-        &self.values[range.start * self.dim..range.end * self.dim]
-    }
-
-    /// Mean and standard deviation over the first `count` latents.
-    pub fn statistics(&self, count: usize) -> (Vec<f32>, Vec<f32>) {
-        let (mut sum, mut squares) = (vec![0.0f64; self.dim], vec![0.0f64; self.dim]);
-        let rows = || self.rows(0..count).chunks_exact(self.dim);
-        for row in rows() {
-            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
-        }
-        let mean: Vec<f64> = sum.iter().map(|sum| sum / count as f64).collect();
-        for row in rows() {
-            for ((square, v), mean) in squares.iter_mut().zip(row).zip(&mean) {
-                *square += (f64::from(*v) - mean).powi(2);
-            }
-        }
-        let std = squares.iter().map(|s| ((s / count.saturating_sub(1).max(1) as f64).sqrt() as f32).max(LEAST_STD)).collect();
-        (mean.into_iter().map(|v| v as f32).collect(), std)
-    }
-}
-
-/// Encodes every image of a set. `tick` hears how many are done.
-pub fn encode(encoder: &Encoder, data: &ImageSet, device: &Device, mut tick: impl FnMut(usize)) -> Latents {
-    let mut latents = Latents { dim: 0, values: Vec::new() };
-    let indices: Vec<usize> = (0..data.len()).collect();
-    for chunk in indices.chunks(ENCODE_BATCH) {
-        let z = encoder.forward(data.images(chunk, device));
-        latents.dim = z.dims()[1];
-        latents.values.extend(z.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default());
-        tick(latents.values.len() / latents.dim);
-    }
-    latents
-}
-
-/// Fits the classifier on the training images that the table knows, and judges it on the others (on all of them if none is held back).
+/// Fits the classifier on the training images that the table knows, their latents normalised by `statistics`, and judges it on the others (on all of them if none is held back).
 pub fn fit(
     latents: &Latents,
     data: &ImageSet,
     table: &AttributeTable,
+    statistics: Statistics,
     options: &FitOptions,
     device: &Device,
 ) -> Option<(Directions, Report)> {
-    let (mean, std) = latents.statistics(data.training());
+    let Statistics { mean, std } = statistics;
     let labelled = |range: std::ops::Range<usize>| {
         let (mut z, mut labels) = (Vec::new(), Vec::new());
         for i in range {
@@ -313,10 +265,11 @@ pub fn add_to_bundle(job: &DirectionsJob, device: &Device, tick: impl FnMut(usiz
     let mut bundle = Bundle::load(&job.bundle)?;
     let config = &bundle.manifest.config;
     let data = ImageSet::load(&job.data, config.image_size, job.validation)?;
-    let encoder =
-        Parameters::from_weights(&bundle.weights, device).scope("encoder", |p| Encoder::new(p, config.encoder, config.latent_dim))?;
-    let latents = encode(&encoder, &data, device, tick);
-    let (directions, report) = fit(&latents, &data, &table, &job.fit, device).ok_or_else(|| TrainError::Attributes {
+    let latents = latents::encode(&latents::encoder(&bundle, device)?, &data, device, tick);
+    // A latent DPM samples latents as they were normalised when it was trained.
+    let kept = Statistics::of(&bundle).filter(|_| bundle.manifest.config.latent_dpm.is_some());
+    let statistics = kept.unwrap_or_else(|| latents.statistics(data.training()));
+    let (directions, report) = fit(&latents, &data, &table, statistics, &job.fit, device).ok_or_else(|| TrainError::Attributes {
         path: job.attributes.clone(),
         reason: format!("its image column names none of the training images (the first is {})", data.names[0]),
     })?;
@@ -341,7 +294,7 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
     bundle.manifest.attributes = directions.attributes;
     let part = if report.held_back { "validation" } else { "training" };
     let mean = report.mean().map_or_else(|| "unknown".to_owned(), |area| format!("{area:.4}"));
-    let data = data.file_name().map_or_else(|| data.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let data = latents::data_name(data);
     bundle.manifest.provenance.details.extend([
         ("latent statistics".to_owned(), format!("over {images} images of {data}")),
         ("directions".to_owned(), format!("mean AUROC {mean} on {} {part} images", report.images)),

@@ -7,11 +7,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
-use super::data::fixed_noise;
+use super::data::{BatchSource, fixed_noise};
 use super::forward::noised;
 use super::learner::initialise;
 use super::run::{self, Progress, Stage, StageKind};
-use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
+use super::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
 use crate::diffusion::{Chain, Direction, Schedule};
 use crate::model::{Denoiser, ModelConfig, Weights, per_image};
 
@@ -50,16 +50,20 @@ impl DpmStage {
 
 impl Stage for DpmStage {
     type Network = Denoiser;
+    type Data = ImageSet;
+    type Batch = Batch;
 
-    fn timesteps(&self) -> usize {
-        self.schedule.len()
+    fn batches(&self, data: &Arc<ImageSet>, seed: u64, batch: usize) -> BatchSource<Batch> {
+        let (data, timesteps) = (data.clone(), self.schedule.len());
+        Arc::new(move |step| data.draw(seed, step, batch, timesteps))
     }
 
-    fn loss(&self, network: &Denoiser, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1> {
-        loss(network, &self.schedule, self.min_snr, x_0, noise, t)
+    fn loss(&self, network: &Denoiser, batch: Batch, device: &Device) -> Tensor<1> {
+        let (x_0, noise, t) = batch.upload(device);
+        loss(network, &self.schedule, self.min_snr, x_0, noise, &t)
     }
 
-    fn picture(&self, averaged: &Denoiser) -> RgbImage {
+    fn picture(&self, averaged: &Denoiser) -> Option<RgbImage> {
         let device = averaged.devices().swap_remove(0);
         let x_t = fixed_noise(SAMPLE_SEED, [SAMPLES, 3, self.image_size, self.image_size], &device);
         let mut chain = Chain::new(&self.schedule, SAMPLE_STEPS, Direction::Decode, x_t);
@@ -67,7 +71,7 @@ impl Stage for DpmStage {
             let eps = averaged.forward(chain.x.clone(), &[t; SAMPLES]);
             chain.advance(&self.schedule, eps);
         }
-        pictures::grid(chain.x.split(COLUMNS, 0))
+        Some(pictures::grid(chain.x.split(COLUMNS, 0)))
     }
 }
 
@@ -96,10 +100,7 @@ pub fn train(
 pub fn load(path: &Path) -> Result<(ModelConfig, Weights), TrainError> {
     match RunFolder::existing(path) {
         Some(folder) => {
-            let config = folder.config()?.ok_or_else(|| TrainError::NoState { path: path.into() })?;
-            if config.stage != StageKind::Dpm {
-                return Err(TrainError::OtherRun { path: path.into(), found: format!("`train {}`", config.stage.name()) });
-            }
+            let config = folder.config(StageKind::Dpm)?.ok_or_else(|| TrainError::NoState { path: path.into() })?;
             Ok((config.model, folder.averaged_weights()?.1))
         }
         None => {

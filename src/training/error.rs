@@ -33,6 +33,8 @@ pub enum TrainError {
     Damaged { path: PathBuf, reason: String },
     #[error("a pre-trained DPM is needed: name the folder of a `train dpm` run or a bundle with --dpm")]
     NoDpm,
+    #[error("{path} keeps no latents yet: name the photos with --data once", path = path.display())]
+    NoLatents { path: PathBuf },
     #[error("say how long to train: --steps N, --minutes M, or both")]
     NoLimit,
     #[error("the loss is no longer a number at step {step}. {kept}. Start again from there with a smaller --rate")]

@@ -24,6 +24,9 @@ pub struct Hyperparameters {
     pub ema: f64,
     /// Largest Euclidean norm of all gradients together.
     pub clip: f64,
+    /// AdamW's share of every weight that is taken off a step, times the rate; 0 = plain Adam.
+    #[serde(default)]
+    pub weight_decay: f64,
     /// DPM only: weight `min(snr, g) / snr` (Hang et al., 2023). `None` = the paper's plain mean squared error.
     pub min_snr: Option<f64>,
     /// Of weights, data order, noise and timesteps.
@@ -32,7 +35,7 @@ pub struct Hyperparameters {
 
 impl Default for Hyperparameters {
     fn default() -> Self {
-        Self { batch: 128, rate: 1e-4, warmup: 500, ema: 0.9999, clip: 1.0, min_snr: None, seed: 0 }
+        Self { batch: 128, rate: 1e-4, warmup: 500, ema: 0.9999, clip: 1.0, weight_decay: 0.0, min_snr: None, seed: 0 }
     }
 }
 
@@ -89,7 +92,8 @@ impl<M: Module> Learner<M> {
         let step = self.step as f64;
         let decay = self.hyperparameters.ema.min((1.0 + step) / (10.0 + step));
         let (time, adam, moments) = (self.step as usize, &self.adam, &mut self.moments);
-        let mut update = Update { gradients: &mut gradients, factor, rate, decay, time, adam, moments };
+        let kept = 1.0 - rate * self.hyperparameters.weight_decay;
+        let mut update = Update { gradients: &mut gradients, factor, rate, kept, decay, time, adam, moments };
         self.network = self.network.clone().map(&mut update);
         self.step += 1;
     }
@@ -166,6 +170,9 @@ struct Update<'a> {
     gradients: &'a mut Gradients,
     factor: Option<Tensor<1>>,
     rate: f64,
+    /// Factor on the old weight (decoupled weight decay).
+    kept: f64,
+    /// Of the moving average.
     decay: f64,
     time: usize,
     adam: &'a Adam,
@@ -188,6 +195,7 @@ impl ModuleMapper for Update<'_> {
             _ => None,
         };
         let ema = self.moments.ema.remove::<Tensor<D>>(&id).unwrap_or_else(|| old.clone());
+        let old = if self.kept == 1.0 { old } else { old * self.kept };
         let (new, state) = self.adam.step(self.rate, old, gradient, state);
         if let Some(AdamState { momentum }) = state {
             self.moments.first.register(id, momentum.moment_1);

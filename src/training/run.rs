@@ -21,11 +21,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::data::Loader;
+use super::data::{BatchSource, Loader};
 use super::error::panic_text;
-use super::{Batch, Hyperparameters, ImageSet, Learner, TrainError, pictures};
+use super::{Hyperparameters, Learner, TrainError, pictures};
 use crate::checkpoint::tensors::{self, Precision, write_renamed};
 use crate::model::{ModelConfig, Weights};
 
@@ -41,6 +42,8 @@ const PLAIN_REPORT: Duration = Duration::from_secs(60);
 pub enum StageKind {
     Dpm,
     Autoencoder,
+    Latent,
+    Judge,
 }
 
 impl StageKind {
@@ -48,17 +51,24 @@ impl StageKind {
         match self {
             Self::Dpm => "dpm",
             Self::Autoencoder => "autoencoder",
+            Self::Latent => "latent",
+            Self::Judge => "judge",
         }
     }
 }
 
-/// What is trained and how: the contents of `run.json`.
+/// What is trained and how: the contents of `run.json`. `N` describes the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunConfig {
+pub struct RunConfig<N = ModelConfig> {
     pub stage: StageKind,
-    pub model: ModelConfig,
+    pub model: N,
     pub hyperparameters: Hyperparameters,
 }
+
+/// What every description of a network can do.
+pub trait NetworkConfig: PartialEq + Serialize + DeserializeOwned {}
+
+impl<N: PartialEq + Serialize + DeserializeOwned> NetworkConfig for N {}
 
 /// How long a run goes on and how often it tells of itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,6 +101,9 @@ pub struct Progress {
     pub samples: u64,
     /// Mean loss of the last steps before the save.
     pub loss: Option<f64>,
+    /// Of this sitting, without the time for saves and sample pictures; `None` before its first step.
+    #[serde(skip)]
+    pub samples_per_second: Option<f64>,
     file: String,
 }
 
@@ -110,21 +123,19 @@ pub struct LossEntry {
 /// A network with its loss.
 pub trait Stage {
     type Network: Module;
+    /// What batches are drawn from.
+    type Data;
+    /// What a loss is computed from, on the host.
+    type Batch: Send + 'static;
 
-    /// Timesteps to draw from.
-    fn timesteps(&self) -> usize;
+    /// The batches of a run with this seed, `batch` examples each.
+    fn batches(&self, data: &Arc<Self::Data>, seed: u64, batch: usize) -> BatchSource<Self::Batch>;
 
-    /// The mean loss `[1]` of a batch: `x_0` and `noise` are `[batch, 3, size, size]`.
-    fn loss(&self, network: &Self::Network, x_0: Tensor<4>, noise: Tensor<4>, t: &[usize]) -> Tensor<1>;
+    /// The mean loss `[1]` of a batch, computed on `device`.
+    fn loss(&self, network: &Self::Network, batch: Self::Batch, device: &Device) -> Tensor<1>;
 
-    /// What the averaged network makes of fixed inputs.
-    fn picture(&self, averaged: &Self::Network) -> RgbImage;
-}
-
-/// The loss of a [`Batch`] on a device.
-pub fn batch_loss<S: Stage>(stage: &S, network: &S::Network, batch: Batch, device: &Device) -> Tensor<1> {
-    let (x_0, noise) = (Tensor::from_data(batch.x_0, device), Tensor::from_data(batch.noise, device));
-    stage.loss(network, x_0, noise, &batch.t)
+    /// What the averaged network makes of fixed inputs, where that can be shown.
+    fn picture(&self, averaged: &Self::Network) -> Option<RgbImage>;
 }
 
 /// The folder of a run.
@@ -149,20 +160,35 @@ impl RunFolder {
         &self.path
     }
 
-    /// What the run was started as, if it was.
-    pub fn config(&self) -> Result<Option<RunConfig>, TrainError> {
-        self.read_json(CONFIG)
+    /// The stage that the run was started as, if it was.
+    pub fn stage(&self) -> Result<Option<StageKind>, TrainError> {
+        #[derive(Deserialize)]
+        struct StageOnly {
+            stage: StageKind,
+        }
+        Ok(self.read_json::<StageOnly>(CONFIG)?.map(|config| config.stage))
     }
 
-    /// Notes what is trained. A folder that already trains something else is refused.
-    pub fn set_config(&self, config: &RunConfig) -> Result<(), TrainError> {
-        if let Some(found) = self.config()?
-            && (found.stage, &found.model) != (config.stage, &config.model)
-        {
-            let found = format!("`train {}` of a {} px network", found.stage.name(), found.model.image_size);
-            return Err(TrainError::OtherRun { path: self.path.clone(), found });
+    /// What the run was started as, if it was. A run of another stage than `stage` is refused.
+    pub fn config<N: NetworkConfig>(&self, stage: StageKind) -> Result<Option<RunConfig<N>>, TrainError> {
+        match self.stage()? {
+            Some(found) if found != stage => Err(self.other_run(format!("`train {}`", found.name()))),
+            _ => self.read_json(CONFIG),
         }
-        self.write_json(CONFIG, config)
+    }
+
+    /// Notes what is trained. A folder that has been trained to something else is refused.
+    pub fn set_config<N: NetworkConfig>(&self, config: &RunConfig<N>) -> Result<(), TrainError> {
+        match self.config::<N>(config.stage)? {
+            Some(found) if found.model != config.model && self.progress()?.is_some() => {
+                Err(self.other_run(format!("`train {}` of another network", config.stage.name())))
+            }
+            _ => self.write_json(CONFIG, config),
+        }
+    }
+
+    fn other_run(&self, found: String) -> TrainError {
+        TrainError::OtherRun { path: self.path.clone(), found }
     }
 
     /// Where the last complete state stands.
@@ -253,7 +279,7 @@ impl RunFolder {
         }
     }
 
-    fn damaged(&self, reason: String) -> TrainError {
+    pub(super) fn damaged(&self, reason: String) -> TrainError {
         TrainError::Damaged { path: self.path.clone(), reason }
     }
 
@@ -269,7 +295,7 @@ impl RunFolder {
         }
     }
 
-    fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, TrainError> {
+    pub(super) fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, TrainError> {
         let path = self.path.join(name);
         match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| self.damaged(format!("{name} makes no sense ({e})"))),
@@ -278,19 +304,19 @@ impl RunFolder {
         }
     }
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
+    pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
         let text = serde_json::to_string_pretty(value).map_err(|e| self.damaged(e.to_string()))? + "\n";
         Ok(write_renamed(&self.path.join(name), text.as_bytes())?)
     }
 }
 
 /// Trains until a limit is reached, from the folder's last state if it has one. The state is saved at the end.
-pub fn train<S: Stage>(
+pub fn train<S: Stage, N: NetworkConfig>(
     stage: &S,
     learner: &mut Learner<S::Network>,
-    data: &Arc<ImageSet>,
+    data: &Arc<S::Data>,
     folder: &RunFolder,
-    config: &RunConfig,
+    config: &RunConfig<N>,
     limits: &Limits,
     device: &Device,
 ) -> Result<Progress, TrainError> {
@@ -307,6 +333,7 @@ pub fn train<S: Stage>(
         limits,
         device,
         started: Instant::now(),
+        stepping: Duration::ZERO,
         first_step: learner.step(),
         minutes_before: progress.minutes,
         samples_before: progress.samples,
@@ -326,12 +353,14 @@ fn failed(folder: &RunFolder, step: u64, reason: &str) -> TrainError {
 /// One sitting of a run, from its start to a limit.
 struct Sitting<'a, S: Stage> {
     stage: &'a S,
-    data: &'a Arc<ImageSet>,
+    data: &'a Arc<S::Data>,
     folder: &'a RunFolder,
     hyperparameters: Hyperparameters,
     limits: &'a Limits,
     device: &'a Device,
     started: Instant,
+    /// Time spent in steps, without saves and sample pictures.
+    stepping: Duration,
     first_step: u64,
     minutes_before: f64,
     samples_before: u64,
@@ -344,13 +373,13 @@ impl<S: Stage> Sitting<'_, S> {
     fn run(&mut self, learner: &mut Learner<S::Network>) -> Result<Progress, TrainError> {
         let h = self.hyperparameters;
         let mut log = self.folder.open_log(learner.step())?;
-        let mut loader = Loader::start(self.data, h.seed, learner.step(), h.batch, self.stage.timesteps())?;
+        let mut loader = Loader::start(&self.stage.batches(self.data, h.seed, h.batch), learner.step())?;
         // Losses stay on the device until a line is due: reading one waits for everything before it.
         let mut pending: Vec<Tensor<1>> = Vec::new();
         let mut line_started = Instant::now();
         while !self.is_over(learner.step()) {
             let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
-            let loss = batch_loss(self.stage, learner.network(), batch, self.device);
+            let loss = self.stage.loss(learner.network(), batch, self.device);
             let rate = learner.rate();
             learner.descend(&loss);
             pending.push(loss.inner());
@@ -358,17 +387,22 @@ impl<S: Stage> Sitting<'_, S> {
             if due(step, self.limits.log_every) || due(step, self.limits.save_every) || self.is_over(step) {
                 let steps = pending.len();
                 let loss = self.mean_loss(&mut pending, step)?;
-                let samples_per_second = (steps * h.batch) as f64 / line_started.elapsed().as_secs_f64().max(1e-9);
-                line_started = Instant::now();
+                let took = line_started.elapsed();
+                self.stepping += took;
+                let samples_per_second = (steps * h.batch) as f64 / took.as_secs_f64().max(1e-9);
                 let progress = self.progress(step);
                 let entry = LossEntry { step, samples: progress.samples, minutes: progress.minutes, loss, rate, samples_per_second };
                 self.report(&mut log, &entry)?;
+                line_started = Instant::now();
             }
             if due(step, self.limits.save_every) {
                 self.folder.save(learner, self.progress(step))?;
+                line_started = Instant::now();
             }
             if due(step, self.limits.sample_every) {
+                let drawing = Instant::now();
                 self.draw(learner)?;
+                line_started += drawing.elapsed();
             }
         }
         let progress = self.progress(learner.step());
@@ -397,6 +431,8 @@ impl<S: Stage> Sitting<'_, S> {
             minutes: self.minutes_before + self.minutes(),
             samples: self.samples_before + (step - self.first_step) * self.hyperparameters.batch as u64,
             loss: self.loss,
+            samples_per_second: (!self.stepping.is_zero())
+                .then(|| ((step - self.first_step) * self.hyperparameters.batch as u64) as f64 / self.stepping.as_secs_f64()),
             file: String::new(),
         }
     }
@@ -426,8 +462,10 @@ impl<S: Stage> Sitting<'_, S> {
     }
 
     fn draw(&self, learner: &Learner<S::Network>) -> Result<(), TrainError> {
-        let picture = self.stage.picture(&learner.averaged());
-        pictures::save(&picture, &self.folder.path.join(format!("samples-{:08}.png", learner.step())))
+        match self.stage.picture(&learner.averaged()) {
+            Some(picture) => pictures::save(&picture, &self.folder.path.join(format!("samples-{:08}.png", learner.step()))),
+            None => Ok(()),
+        }
     }
 }
 
