@@ -1,12 +1,14 @@
 //! The command line: one file a command, each a thin shell over the library.
 
 pub mod edit;
+pub mod evaluate;
 pub mod framing;
 pub mod import;
 pub mod info;
 mod inputs;
 pub mod interpolate;
 pub mod sample;
+pub mod sheet;
 pub mod train;
 
 use std::path::PathBuf;
@@ -44,6 +46,10 @@ enum Command {
     Info(info::InfoArgs),
     /// Turn a folder of published PyTorch checkpoints into a bundle.
     Import(import::ImportArgs),
+    /// Draw edits of portraits side by side, to see what a model can do.
+    Sheet(sheet::SheetArgs),
+    /// Measure a model on photos that it was not trained on.
+    Evaluate(Box<evaluate::EvaluateArgs>),
     /// Train a model on your own photos.
     Train(Box<train::TrainArgs>),
 }
@@ -74,6 +80,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Sample(args)) => sample::run(&args).map_err(Into::into),
         Some(Command::Info(args)) => info::run(&args).map_err(Into::into),
         Some(Command::Import(args)) => import::run(&args).map_err(Into::into),
+        Some(Command::Sheet(args)) => sheet::run(&args).map_err(Into::into),
+        Some(Command::Evaluate(args)) => evaluate::run(&args).map_err(Into::into),
         Some(Command::Train(args)) => train::run(*args).map_err(Into::into),
         None => open_window(cli.photo, &cli.model),
     };

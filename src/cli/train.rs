@@ -1,5 +1,6 @@
 //! `train`: a DPM, the autoencoder on top of it, the attribute directions, the latent DPM, and a judge for `evaluate`.
 
+mod judge;
 mod latent;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum StageArgs {
     Directions(DirectionsArgs),
     /// Train the latent DPM of a bundle, with which `sample` draws faces from nothing.
     Latent(latent::LatentArgs),
+    /// Train a judge of photos, which `evaluate` asks whether edits show what they should.
+    Judge(judge::JudgeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -321,6 +324,7 @@ pub fn run(args: TrainArgs) -> Result<(), TrainError> {
         StageArgs::Autoencoder(args) => train_autoencoder(&args),
         StageArgs::Directions(args) => fit_directions(&args),
         StageArgs::Latent(args) => latent::run(&args),
+        StageArgs::Judge(args) => judge::run(&args),
     }
 }
 

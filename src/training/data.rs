@@ -74,6 +74,20 @@ impl ImageSet {
     ///
     /// Each image is turned upright, cropped to its central square and resized to `size`. The last `validation` are held back.
     pub fn load(path: &Path, size: usize, validation: usize) -> Result<Self, TrainError> {
+        let set = Self::decoded(path, size, usize::MAX)?;
+        if validation >= set.len() {
+            return Err(TrainError::AllHeldBack { validation, images: set.len() });
+        }
+        Ok(Self { validation, ..set })
+    }
+
+    /// The last `count` images alone (or all, where there are fewer), without decoding the others: what [`ImageSet::load`] holds back.
+    pub fn load_last(path: &Path, size: usize, count: usize) -> Result<Self, TrainError> {
+        let set = Self::decoded(path, size, count)?;
+        Ok(Self { validation: set.len(), ..set })
+    }
+
+    fn decoded(path: &Path, size: usize, last: usize) -> Result<Self, TrainError> {
         let mut blobs = Vec::new();
         if path.is_dir() {
             list_folder(path, 0, &mut blobs)?;
@@ -83,6 +97,7 @@ impl ImageSet {
             return Err(TrainError::NotImages { path: path.into() });
         }
         blobs.sort_by(|a, b| a.name.cmp(&b.name));
+        blobs.drain(..blobs.len().saturating_sub(last));
         let decoded = decode_all(&blobs, size);
         let broken = decoded.iter().filter(|image| image.is_none()).count();
         let mut names = Vec::with_capacity(blobs.len());
@@ -98,10 +113,7 @@ impl ImageSet {
         if names.is_empty() {
             return Err(TrainError::Empty { path: path.into(), broken });
         }
-        if validation >= names.len() {
-            return Err(TrainError::AllHeldBack { validation, images: names.len() });
-        }
-        Ok(Self { size, names, broken, validation, pixels })
+        Ok(Self { size, names, broken, validation: 0, pixels })
     }
 
     pub fn len(&self) -> usize {
@@ -126,7 +138,7 @@ impl ImageSet {
         Tensor::from_data(TensorData::new(values, [indices.len(), 3, self.size, self.size]), device)
     }
 
-    fn push_image(&self, values: &mut Vec<f32>, index: usize, flip: bool) {
+    pub(super) fn push_image(&self, values: &mut Vec<f32>, index: usize, flip: bool) {
         let stride = 3 * self.size * self.size;
         let unit = |v: &u8| f32::from(*v) / 127.5 - 1.0;
         for row in self.pixels[index * stride..(index + 1) * stride].chunks_exact(self.size) {

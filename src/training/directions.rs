@@ -269,10 +269,8 @@ pub fn add_to_bundle(job: &DirectionsJob, device: &Device, tick: impl FnMut(usiz
     // A latent DPM samples latents as they were normalised when it was trained.
     let kept = Statistics::of(&bundle).filter(|_| bundle.manifest.config.latent_dpm.is_some());
     let statistics = kept.unwrap_or_else(|| latents.statistics(data.training()));
-    let (directions, report) = fit(&latents, &data, &table, statistics, &job.fit, device).ok_or_else(|| TrainError::Attributes {
-        path: job.attributes.clone(),
-        reason: format!("its image column names none of the training images (the first is {})", data.names[0]),
-    })?;
+    let (directions, report) = fit(&latents, &data, &table, statistics, &job.fit, device)
+        .ok_or_else(|| TrainError::NoLabels { path: job.attributes.clone(), first: data.names[0].clone() })?;
     store(&mut bundle, directions, &report, data.training(), &job.data);
     let folder = bundle.folder.clone();
     bundle.save(&folder, true)?;

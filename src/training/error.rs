@@ -41,6 +41,8 @@ pub enum TrainError {
     NotFinite { step: u64, kept: String },
     #[error("the device failed at step {step}: {reason}. {kept}. Run the same command to go on; if memory ran out, with a smaller --batch")]
     Failed { step: u64, reason: String, kept: String },
+    #[error("{path} names none of the training images in its image column (the first is {first})", path = path.display())]
+    NoLabels { path: PathBuf, first: String },
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]

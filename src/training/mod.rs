@@ -1,7 +1,7 @@
 //! Training: data set, DPM, autoencoder, directions. Resumable, seeded, on any device.
 //!
 //! A stage ([`dpm`], [`autoencoder`], [`latent_dpm`]) is a network and a loss; the [`learner`] turns losses into weights, and the [`run`]
-//! around both feeds batches, saves, logs and draws. [`directions`] fits the attribute classifier on a finished bundle. The method and its
+//! around them feeds batches, saves, logs and draws. [`judge`] is a classifier of photos, for `evaluate` alone. [`directions`] fits the attribute classifier on a finished bundle. The method and its
 //! constants are those of the paper's section 3.4 and of its published configurations.
 
 pub mod autoencoder;
@@ -10,6 +10,7 @@ pub mod directions;
 pub mod dpm;
 pub mod error;
 pub mod forward;
+pub mod judge;
 pub mod latent_dpm;
 pub mod latents;
 pub mod learner;

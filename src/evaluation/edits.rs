@@ -1,0 +1,195 @@
+//! Edits in the eyes of a judge: whether an attribute shows, and what else changed.
+//!
+//! Faces without the attribute get it, through their own inferred `x_T`. The judge sees the edited picture beside the plain
+//! reconstruction, so what the autoencoder itself changes is not held against the edit.
+
+use std::collections::BTreeSet;
+
+use burn::tensor::Tensor;
+
+use super::probe::label;
+use super::{BATCH, EvaluationError, Goal, Line, Subject};
+use crate::model::Guidance;
+use crate::training::directions::auroc;
+use crate::training::judge::{self, Judge};
+
+/// The attributes that are judged, with the share of faces on which the judge should say yes.
+pub const JUDGED: [(&str, f64); 8] = [
+    ("Smiling", 0.8),
+    ("Eyeglasses", 0.6),
+    ("Male", 0.6),
+    ("Young", 0.6),
+    ("Blond_Hair", 0.6),
+    ("Bangs", 0.6),
+    ("No_Beard", 0.6),
+    ("Mouth_Slightly_Open", 0.6),
+];
+
+/// How faces are edited.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EditOptions {
+    /// Slider value in percent.
+    pub percent: f32,
+    /// What the locked edits leave alone; empty = every other attribute.
+    pub locked: BTreeSet<String>,
+}
+
+impl Default for EditOptions {
+    fn default() -> Self {
+        Self { percent: 100.0, locked: BTreeSet::new() }
+    }
+}
+
+/// A face as the model has read it, and as the judge saw its reconstruction.
+struct Face {
+    /// Among the validation images.
+    image: usize,
+    z: Vec<f32>,
+    x_t: Tensor<4>,
+    before: Vec<f32>,
+}
+
+/// What edits of one attribute did.
+#[derive(Default)]
+struct Outcome {
+    faces: usize,
+    /// Faces on which the judge says yes.
+    yes: usize,
+    /// Sum over faces of the mean absolute change of all other probabilities.
+    change: f64,
+}
+
+/// How well the judge tells attributes from photos, then for each attribute how often an edit shows, then what edits change beside it.
+pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
+    // `evaluate` has checked that there are both.
+    let (Some((config, judge)), Some(table)) = (&subject.judge, &subject.labels) else { return Ok(Vec::new()) };
+    let common: Vec<(&str, f64, usize, usize)> = JUDGED
+        .iter()
+        .filter(|(name, _)| subject.space.direction(name).is_some())
+        .filter_map(|(name, goal)| {
+            let place = |names: &[String]| names.iter().position(|known| known == name);
+            Some((*name, *goal, place(&config.attributes)?, place(&table.names)?))
+        })
+        .collect();
+    if common.is_empty() {
+        return Err(EvaluationError::NoCommonAttribute(JUDGED.map(|(name, _)| name).join(", ")));
+    }
+    let mut lines = vec![trust(subject, &config.attributes, judge)];
+    let without = |column: usize| -> Vec<usize> {
+        let known = |i: &usize| table.row(&subject.images.names[*i]).is_some();
+        let lacks = |i: &usize| !label(table, &subject.images.names[*i], column);
+        (0..subject.images.len()).filter(known).filter(lacks).take(subject.job.count).collect()
+    };
+    let chosen: BTreeSet<usize> = common.iter().flat_map(|(_, _, _, column)| without(*column)).collect();
+    let faces = read(subject, judge, &chosen.into_iter().collect::<Vec<_>>());
+    let (mut raw_change, mut locked_change, mut edits) = (0.0, 0.0, 0);
+    for (name, goal, place, column) in common {
+        (subject.tell)(format!("edits: {name}"));
+        let images = without(column);
+        let own: Vec<&Face> = faces.iter().filter(|face| images.contains(&face.image)).collect();
+        let raw = edit(subject, judge, &own, name, place, &BTreeSet::new());
+        let locked = edit(subject, judge, &own, name, place, &locks(subject, name));
+        if raw.faces == 0 {
+            lines.push(Line::missing(format!("edit: {name}"), "share that shows it", "no face without it"));
+            continue;
+        }
+        let share = |outcome: &Outcome| outcome.yes as f64 / outcome.faces as f64;
+        let what = format!("edit: {name} at {:+}", subject.job.edits.percent);
+        lines.push(Line::new(&what, "share that shows it", share(&raw), raw.faces).with_goal(Goal::AtLeast(goal)));
+        lines.push(Line::new(what + ", locked", "share that shows it", share(&locked), locked.faces));
+        raw_change += raw.change;
+        locked_change += locked.change;
+        edits += raw.faces;
+    }
+    if edits > 0 {
+        let (raw, locked) = (raw_change / edits as f64, locked_change / edits as f64);
+        let metric = "mean change of the others";
+        lines.push(Line::new("what edits leave alone", metric, raw, edits));
+        lines.push(Line::new("what edits leave alone, locked", metric, locked, edits).with_goal(Goal::AtMost(raw / 2.0)));
+    }
+    Ok(lines)
+}
+
+/// The judge's own figure, on the photos as they are: an edit cannot be judged better than that.
+fn trust(subject: &Subject, attributes: &[String], judge: &Judge) -> Line {
+    (subject.tell)("asking the judge about the photos themselves".into());
+    let (what, metric) = ("the judge, on photos", "mean AUROC");
+    let Some(table) = &subject.labels else { return Line::missing(what, metric, "no table") };
+    let known: Vec<usize> = (0..subject.images.len()).filter(|i| table.row(&subject.images.names[*i]).is_some()).collect();
+    let scores = judge::judge_images(judge, &subject.images, &known, subject.model.device());
+    let area = |(a, name): (usize, &String)| {
+        let column = table.names.iter().position(|known| known == name)?;
+        auroc(scores.iter().zip(&known).map(|(scores, i)| (scores[a], label(table, &subject.images.names[*i], column))).collect())
+    };
+    let areas: Vec<f64> = attributes.iter().enumerate().filter_map(area).collect();
+    match areas.len() {
+        0 => Line::missing(what, metric, "the images all agree"),
+        n => Line::new(what, metric, areas.iter().sum::<f64>() / n as f64, known.len()),
+    }
+}
+
+fn locks(subject: &Subject, attribute: &str) -> BTreeSet<String> {
+    let all = || subject.space.attributes.iter().cloned().collect();
+    let mut locked: BTreeSet<String> = if subject.job.edits.locked.is_empty() { all() } else { subject.job.edits.locked.clone() };
+    locked.remove(attribute);
+    locked
+}
+
+fn steps(subject: &Subject) -> usize {
+    subject.job.steps.iter().min().copied().unwrap_or(20)
+}
+
+/// Infers the latents of chosen images, and asks the judge about their plain reconstructions.
+fn read(subject: &Subject, judge: &Judge, images: &[usize]) -> Vec<Face> {
+    let (model, steps) = (&subject.model, steps(subject));
+    let mut faces = Vec::with_capacity(images.len());
+    for batch in images.chunks(BATCH) {
+        (subject.tell)(format!("edits: {} of {} faces read", faces.len(), images.len()));
+        let x_0 = subject.images.images(batch, model.device());
+        let z = model.semantic_latent(x_0.clone());
+        let x_t = model.infer_stochastic_latent(x_0, &z, steps);
+        let before = judge::rows(judge.probabilities(model.decode(x_t.clone(), &z, steps, Guidance::default())));
+        let latents = judge::rows(z);
+        for (i, (z, before)) in latents.into_iter().zip(before).enumerate() {
+            faces.push(Face { image: batch[i], z, x_t: x_t.clone().narrow(0, i, 1), before });
+        }
+    }
+    faces
+}
+
+/// Edits faces along one attribute, `place` in the judge's answers.
+fn edit(subject: &Subject, judge: &Judge, faces: &[&Face], attribute: &str, place: usize, locked: &BTreeSet<String>) -> Outcome {
+    let model = &subject.model;
+    let slider = (attribute.to_owned(), subject.job.edits.percent);
+    let mut outcome = Outcome::default();
+    for batch in faces.chunks(BATCH) {
+        let z: Vec<f32> = batch.iter().flat_map(|face| subject.space.edit(&face.z, [(&slider.0, &slider.1)], locked)).collect();
+        let z = model.tensor(z, [batch.len(), model.config.latent_dim]);
+        let x_t = Tensor::cat(batch.iter().map(|face| face.x_t.clone()).collect(), 0);
+        let after = judge::rows(judge.probabilities(model.decode(x_t, &z, steps(subject), Guidance::default())));
+        for (face, after) in batch.iter().zip(after) {
+            outcome.faces += 1;
+            outcome.yes += usize::from(after[place] > 0.5);
+            outcome.change += other_change(&face.before, &after, place);
+        }
+    }
+    outcome
+}
+
+/// Mean absolute change of all probabilities but one.
+fn other_change(before: &[f32], after: &[f32], but: usize) -> f64 {
+    let others = before.iter().zip(after).enumerate().filter(|(i, _)| *i != but);
+    let sum: f64 = others.map(|(_, (before, after))| f64::from((after - before).abs())).sum();
+    sum / before.len().saturating_sub(1).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edited_attribute_itself_is_no_side_effect() {
+        assert!((other_change(&[0.1, 0.5, 0.2], &[0.9, 0.4, 0.5], 0) - 0.2).abs() < 1e-6);
+        assert_eq!(other_change(&[0.1], &[0.9], 0), 0.0);
+    }
+}

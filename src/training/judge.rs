@@ -1,0 +1,270 @@
+//! The judge: a small convolutional network that tells attributes from photos alone.
+//!
+//! It never sees a latent, so what it says of an edited picture is an opinion from outside the model. `evaluate` asks it; no bundle
+//! holds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::activation::{relu, sigmoid, silu};
+use burn::tensor::module::{adaptive_avg_pool2d, interpolate};
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
+use burn::tensor::{Device, Tensor, TensorData};
+use image::RgbImage;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::data::{AttributeTable, BatchSource, step_seed};
+use super::directions::{Report, auroc};
+use super::learner::initialise;
+use super::run::{self, Progress, Stage, StageKind};
+use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
+use crate::model::layers::{Conv, GroupNorm, Linear};
+use crate::model::{ParameterError, Parameters};
+
+/// The side at which features are averaged.
+const LAST_SIDE: usize = 4;
+/// From this side down a level has a second, residual convolution; above it one would cost more than all others together.
+const RESIDUAL_SIDE: usize = 16;
+/// Most channels of a level, as a multiple of the first level's.
+const MOST_CHANNELS: usize = 8;
+/// Images judged at once.
+const JUDGE_BATCH: usize = 64;
+
+/// What a judge looks at and what it tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JudgeConfig {
+    /// Side in pixels at which photos are judged; a power of two from 8.
+    pub image_size: usize,
+    /// Channels of the first level, a multiple of 32.
+    pub width: usize,
+    pub attributes: Vec<String>,
+}
+
+impl JudgeConfig {
+    fn check(&self) -> Result<(), TrainError> {
+        let wrong = |reason: &str| Err(TrainError::Config(reason.into()));
+        if !self.image_size.is_power_of_two() || !(8..=256).contains(&self.image_size) {
+            return wrong("a judge's --size must be 8, 16, 32, 64, 128 or 256");
+        }
+        if self.width == 0 || !self.width.is_multiple_of(32) || self.width > 512 {
+            return wrong("a judge's --width must be a multiple of 32, at most 512");
+        }
+        Ok(())
+    }
+}
+
+/// Strided convolutions, an average over what is left, one linear layer.
+#[derive(Module, Debug)]
+pub struct Judge {
+    levels: Vec<Level>,
+    head: Linear,
+    image_size: usize,
+}
+
+#[derive(Module, Debug)]
+struct Level {
+    down: Conv,
+    norm: GroupNorm,
+    residual: Option<(Conv, GroupNorm)>,
+}
+
+impl Judge {
+    fn new(p: &mut Parameters, config: &JudgeConfig) -> Result<Self, ParameterError> {
+        let (mut levels, mut side, mut input) = (Vec::new(), config.image_size, 3);
+        while side > LAST_SIDE {
+            side /= 2;
+            p.side = side;
+            let output = config.width * (1 << levels.len()).min(MOST_CHANNELS);
+            let level = p.scope(format!("levels.{}", levels.len()), |p| -> Result<_, ParameterError> {
+                let (down, norm) = (Conv::new(p, "down", input, output, 3, 2)?, GroupNorm::new(p, "norm", output)?);
+                let residual = if side <= RESIDUAL_SIDE {
+                    Some((Conv::zeroed(p, "residual", output, output, 3)?, GroupNorm::new(p, "residual_norm", output)?))
+                } else {
+                    None
+                };
+                Ok(Level { down, norm, residual })
+            })?;
+            levels.push(level);
+            input = output;
+        }
+        Ok(Self { levels, head: Linear::new(p, "head", input, config.attributes.len())?, image_size: config.image_size })
+    }
+
+    /// A logit an attribute, `[batch, attribute]`, of photos `[batch, 3, size, size]` of the judge's size, in [-1, 1].
+    pub fn forward(&self, mut x: Tensor<4>) -> Tensor<2> {
+        for level in &self.levels {
+            x = silu(level.norm.forward(level.down.forward(x)));
+            if let Some((conv, norm)) = &level.residual {
+                x = x.clone() + conv.forward(silu(norm.forward(x)));
+            }
+        }
+        let [n, c, h, w] = x.dims();
+        self.head.forward(x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c]))
+    }
+
+    /// How sure the judge is of each attribute, `[batch, attribute]` in [0, 1], of photos of any size in [-1, 1].
+    pub fn probabilities(&self, x: Tensor<4>) -> Tensor<2> {
+        let (found, side) = (x.dims()[3], self.image_size);
+        let x = match found.cmp(&side) {
+            std::cmp::Ordering::Equal => x,
+            std::cmp::Ordering::Greater => adaptive_avg_pool2d(x, [side, side]),
+            std::cmp::Ordering::Less => interpolate(x, InterpolateOptions::new(InterpolateMode::Bilinear).with_output_size([side, side])),
+        };
+        sigmoid(self.forward(x.clamp(-1.0, 1.0)))
+    }
+}
+
+/// Images with their labels.
+#[derive(Debug)]
+pub struct LabelledImages {
+    images: ImageSet,
+    /// `[image, attribute]`, 1 or 0; empty for an image that the table does not know.
+    labels: Vec<Vec<f32>>,
+    /// Those that may be trained on and have labels.
+    training: Vec<usize>,
+}
+
+/// Images and labels, drawn at random.
+#[derive(Debug, Clone)]
+pub struct JudgeBatch {
+    /// `[batch, 3, size, size]` in [-1, 1].
+    x: TensorData,
+    /// `[batch, attribute]`, 1 or 0.
+    labels: TensorData,
+}
+
+impl LabelledImages {
+    /// `None` if the table knows no image that may be trained on.
+    pub fn new(images: ImageSet, table: &AttributeTable) -> Option<Self> {
+        let row = |name: &String| table.row(name).map(|row| row.iter().map(|yes| f32::from(u8::from(*yes))).collect()).unwrap_or_default();
+        let labels: Vec<Vec<f32>> = images.names.iter().map(row).collect();
+        let training: Vec<usize> = (0..images.training()).filter(|i| !labels[*i].is_empty()).collect();
+        (!training.is_empty()).then_some(Self { images, labels, training })
+    }
+
+    /// The batch of one step: training images with replacement, half of them mirrored. It depends on `seed` and `step` alone.
+    pub fn draw(&self, seed: u64, step: u64, batch: usize) -> JudgeBatch {
+        let mut rng = StdRng::seed_from_u64(step_seed(seed, step));
+        let size = self.images.size;
+        let (mut values, mut labels) = (Vec::with_capacity(batch * 3 * size * size), Vec::new());
+        for _ in 0..batch {
+            let index = self.training[rng.random_range(0..self.training.len())];
+            self.images.push_image(&mut values, index, rng.random_bool(0.5));
+            labels.extend_from_slice(&self.labels[index]);
+        }
+        let attributes = labels.len() / batch.max(1);
+        JudgeBatch { x: TensorData::new(values, [batch, 3, size, size]), labels: TensorData::new(labels, [batch, attributes]) }
+    }
+}
+
+/// Mean cross entropy of logits with labels of 1 and 0, both `[batch, attribute]`; `[1]`.
+pub fn loss(logits: Tensor<2>, labels: Tensor<2>) -> Tensor<1> {
+    // log(1 + exp(x)) without overflow.
+    let softplus = relu(logits.clone()) + ((logits.clone().abs() * -1.0).exp() + 1.0).log();
+    (softplus - logits * labels).mean()
+}
+
+/// The stage of [`run::train`].
+#[derive(Debug, Clone, Copy)]
+pub struct JudgeStage;
+
+impl Stage for JudgeStage {
+    type Network = Judge;
+    type Data = LabelledImages;
+    type Batch = JudgeBatch;
+
+    fn batches(&self, data: &Arc<LabelledImages>, seed: u64, batch: usize) -> BatchSource<JudgeBatch> {
+        let data = data.clone();
+        Arc::new(move |step| data.draw(seed, step, batch))
+    }
+
+    fn loss(&self, network: &Judge, batch: JudgeBatch, device: &Device) -> Tensor<1> {
+        loss(network.forward(Tensor::from_data(batch.x, device)), Tensor::from_data(batch.labels, device))
+    }
+
+    /// There is nothing to see.
+    fn picture(&self, _: &Judge) -> Option<RgbImage> {
+        None
+    }
+}
+
+/// What [`train`] works on.
+#[derive(Debug, Clone)]
+pub struct JudgeJob {
+    /// Folder or tar of images.
+    pub data: PathBuf,
+    /// CSV table.
+    pub attributes: PathBuf,
+    /// The last so many images are never trained on.
+    pub validation: usize,
+    pub image_size: usize,
+    pub width: usize,
+    pub hyperparameters: Hyperparameters,
+}
+
+/// What a judge trains with unless told otherwise.
+pub fn default_hyperparameters() -> Hyperparameters {
+    Hyperparameters { batch: 64, rate: 1e-3, warmup: 100, ema: 0.999, weight_decay: 0.01, ..Hyperparameters::default() }
+}
+
+/// Trains a judge in a run folder, from its last state if it has one, and reports how well it tells the attributes of the images that
+/// are held back (of all, if none is).
+pub fn train(folder: &RunFolder, job: &JudgeJob, limits: &Limits, device: &Device) -> Result<(Progress, Report), TrainError> {
+    let table = AttributeTable::load(&job.attributes)?;
+    let model = JudgeConfig { image_size: job.image_size, width: job.width, attributes: table.names.clone() };
+    model.check()?;
+    let config = RunConfig { stage: StageKind::Judge, model, hyperparameters: job.hyperparameters };
+    folder.set_config(&config)?;
+    let images = ImageSet::load(&job.data, job.image_size, job.validation)?;
+    let first = images.names[0].clone();
+    let data = LabelledImages::new(images, &table).ok_or_else(|| TrainError::NoLabels { path: job.attributes.clone(), first })?;
+    let data = Arc::new(data);
+    let training_device = device.clone().autodiff();
+    let (network, names) = initialise(config.hyperparameters.seed, &training_device, |p| Judge::new(p, &config.model));
+    let mut learner = Learner::new(network?.set_require_grad(true), names, config.hyperparameters);
+    let progress = run::train(&JudgeStage, &mut learner, &data, folder, &config, limits, &training_device)?;
+    let report = report(&learner.averaged(), &data, &config.model.attributes, device);
+    Ok((progress, report))
+}
+
+/// The area under the ROC curve of each attribute.
+fn report(judge: &Judge, data: &LabelledImages, attributes: &[String], device: &Device) -> Report {
+    let held_back = data.images.validation > 0;
+    let first = if held_back { data.images.training() } else { 0 };
+    let indices: Vec<usize> = (first..data.images.len()).filter(|i| !data.labels[*i].is_empty()).collect();
+    let scores = judge_images(judge, &data.images, &indices, device);
+    let area = |a: usize| auroc(scores.iter().zip(&indices).map(|(scores, i)| (scores[a], data.labels[*i][a] > 0.5)).collect());
+    let auroc = attributes.iter().enumerate().map(|(a, name)| (name.clone(), area(a))).collect();
+    Report { auroc, images: indices.len(), held_back }
+}
+
+/// How sure a judge is of each attribute of chosen images, one row an image.
+pub fn judge_images(judge: &Judge, images: &ImageSet, indices: &[usize], device: &Device) -> Vec<Vec<f32>> {
+    let judged = |chunk: &[usize]| rows(judge.probabilities(images.images(chunk, device)));
+    indices.chunks(JUDGE_BATCH).flat_map(judged).collect()
+}
+
+/// A matrix as rows on the host.
+pub fn rows(matrix: Tensor<2>) -> Vec<Vec<f32>> {
+    let width = matrix.dims()[1].max(1);
+    matrix.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default().chunks(width).map(<[f32]>::to_vec).collect()
+}
+
+/// The judge of a `train judge` run: its moving average.
+pub fn load(path: &Path, device: &Device) -> Result<(JudgeConfig, Judge), TrainError> {
+    let none = || TrainError::NoState { path: path.into() };
+    let folder = RunFolder::existing(path).ok_or_else(none)?;
+    let config: RunConfig<JudgeConfig> = folder.config(StageKind::Judge)?.ok_or_else(none)?;
+    config.model.check()?;
+    let (_, weights) = folder.averaged_weights()?;
+    let judge = Judge::new(&mut Parameters::from_weights(&weights, device), &config.model)?;
+    Ok((config.model, judge))
+}
+
+/// What a run folder trains, if it does.
+pub fn configured(folder: &RunFolder) -> Result<Option<RunConfig<JudgeConfig>>, TrainError> {
+    folder.config(StageKind::Judge)
+}
