@@ -67,7 +67,7 @@ fn place() -> &'static Place {
             picture(i).save(at("photos").join(format!("{i:03}.png"))).expect("a picture");
         }
         let rows: String = (0..IMAGES).map(|i| format!("{i:03},{},0,{}\n", i % 2, u8::from(i % 3 == 0))).collect();
-        std::fs::write(at("attributes.csv"), format!("image,Smiling,Eyeglasses,Young\n{rows}")).expect("a table");
+        std::fs::write(at("attributes.csv"), format!("image,Smiling,Bald,Young\n{rows}")).expect("a table");
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64");
         let mut bundle = import(&golden, &ImportOptions { name: "Tiny".into(), ..Default::default() }).expect("the golden case");
         bundle.save(&at("tiny"), false).expect("a bundle");
@@ -76,7 +76,7 @@ fn place() -> &'static Place {
         println!("judge: {progress:?}, {report:?}");
         assert_eq!((report.images, report.held_back, progress.samples), (8, true, 480));
         let area = |name: &str| report.auroc.iter().find(|(known, _)| known == name).expect("the attribute").1;
-        Place { mean_auroc: area("Smiling"), never: area("Eyeglasses"), folder }
+        Place { mean_auroc: area("Smiling"), never: area("Bald"), folder }
     })
 }
 
@@ -84,7 +84,7 @@ fn place() -> &'static Place {
 fn a_judge_learns_what_the_table_says() {
     let place = place();
     assert!(place.mean_auroc.expect("both kinds") > 0.95);
-    assert_eq!(place.never, None, "nobody wears glasses here");
+    assert_eq!(place.never, None, "nobody is bald here");
     let device = Device::flex();
     let (config, judge) = judge::load(&place.at("judge"), &device).expect("the judge");
     assert_eq!((config.image_size, config.attributes.len()), (16, 3));
@@ -136,8 +136,8 @@ fn job(parts: &[Part]) -> EvaluationJob {
         judge: Some(place.at("judge")),
         parts: parts.iter().copied().collect(),
         validation: 8,
-        count: 3,
-        steps: vec![12, 2],
+        count: 2,
+        steps: vec![4, 2],
         edits: EditOptions::default(),
         seed: 1,
     }
@@ -160,14 +160,16 @@ fn value(evaluation: &Evaluation, what: &str, metric: &str) -> f64 {
 fn reconstructions_are_measured_against_the_photo() {
     let parts = [Part::Reconstruction, Part::LatentOnly];
     let found = measured(&job(&parts));
-    let [many, few, z] = ["reconstruction, 12 + 12", "reconstruction, 2 + 2", "z alone"].map(|what| value(&found, what, "MSE"));
+    let [many, few, z] = ["reconstruction, 4 + 4", "reconstruction, 2 + 2", "z alone"].map(|what| value(&found, what, "MSE"));
     assert!(many < few && few < z, "{many} < {few} < {z}");
-    let [many, few, z] = ["reconstruction, 12 + 12", "reconstruction, 2 + 2", "z alone"].map(|what| value(&found, what, "SSIM"));
+    let [many, few, z] = ["reconstruction, 4 + 4", "reconstruction, 2 + 2", "z alone"].map(|what| value(&found, what, "SSIM"));
     assert!(1.0 > many && many > few && few > z, "{many} > {few} > {z}");
-    assert_eq!(found.table.lines[0].images, 3);
-    assert_eq!(found.table, measured(&job(&parts)).table, "the same seed gives the same table");
-    let more = EvaluationJob { validation: 99, ..job(&[Part::LatentOnly]) };
-    assert_eq!(measured(&more).table.validation, IMAGES, "there are no more images than there are");
+    assert_eq!(found.table.lines[0].images, 2);
+    let quick = EvaluationJob { validation: 99, count: 1, steps: vec![2], ..job(&[Part::LatentOnly]) };
+    let once = measured(&quick);
+    assert_eq!(once.table, measured(&quick).table, "the same seed gives the same table");
+    assert_ne!(once.table.lines, measured(&EvaluationJob { seed: 2, ..quick }).table.lines);
+    assert_eq!(once.table.validation, IMAGES, "there are no more images than there are");
 }
 
 #[test]
@@ -176,7 +178,7 @@ fn the_probe_and_the_gap_have_their_rows() {
     let area = value(&found, "linear probe", "mean AUROC");
     assert!((0.0..=1.0).contains(&area));
     let gap = found.gap.as_ref().expect("a curve");
-    assert_eq!((gap.images, gap.timesteps.len(), gap.with_shift.len()), (3, 25, 25));
+    assert_eq!((gap.images, gap.timesteps.len(), gap.with_shift.len()), (2, 25, 25));
     assert!(gap.without_shift.iter().all(|gap| *gap > 0.0));
     let json: serde_json::Value = serde_json::from_str(&found.to_json()).expect("JSON");
     assert_eq!(json["gap"]["timesteps"].as_array().expect("an array").len(), 25);
@@ -188,13 +190,14 @@ fn the_judge_looks_at_edits_and_not_at_the_autoencoder() {
     let edits = |percent| EvaluationJob { edits: EditOptions { percent, locked: BTreeSet::new() }, ..job(&[Part::Edits]) };
     // An edit of nothing changes nothing, however badly this network rebuilds a photo.
     let nothing = measured(&edits(0.0));
-    assert_eq!(value(&nothing, "what edits leave alone", "mean change"), 0.0);
+    let change = value(&nothing, "what edits leave alone", "mean change");
+    assert!(change < 1e-5, "{change} is more than rounding");
     let strong = measured(&edits(300.0));
     assert!(value(&strong, "what edits leave alone", "mean change") > 1e-4);
     let raw = value(&strong, "edit: Smiling at +300", "share");
     assert!((0.0..=1.0).contains(&raw));
     let names: Vec<&str> = strong.table.lines.iter().filter(|line| line.what.ends_with("locked")).map(|line| line.what.as_str()).collect();
-    assert_eq!(names.len(), 4, "three attributes that judge and table share, and the sum: {names:?}");
+    assert_eq!(names.len(), 3, "two attributes that judge and table share, and the sum: {names:?}");
     assert!(value(&strong, "the judge, on photos", "mean AUROC") > 0.5);
 }
 
@@ -219,7 +222,7 @@ fn a_sheet_has_a_row_a_portrait_and_headings() {
     let sheet = sheet::sheet(&editor, &photos, &options, &|_| ()).expect("a sheet");
     assert_eq!(sheet.width(), 4 * 64);
     let heading = sheet.height() - 2 * 64;
-    let dark = (0..4 * 64).flat_map(|x| (0..heading).map(move |y| (x, y))).filter(|&(x, y)| sheet.get_pixel(x, y).0[0] < 128).count();
+    let dark = (0..4 * 64).flat_map(|x| (0..heading).map(move |y| (x, y))).filter(|&(x, y)| sheet.get_pixel(x, y).0[0] < 200).count();
     assert!(dark > 30, "headings can be read");
     for (row, photo) in photos.iter().enumerate() {
         let cell = image::imageops::crop_imm(&sheet, 0, heading + row as u32 * 64, 64, 64).to_image();

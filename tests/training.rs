@@ -366,6 +366,12 @@ fn directions_find_what_was_planted() {
     assert!(bundle.weights.tensors["latents.std"].values.iter().all(|v| *v > 0.0));
     bundle.build(&Device::flex()).expect("networks");
 
+    let raw = DirectionsJob { fit: FitOptions { raw: true, ..fit }, ..job.clone() };
+    directions::add_to_bundle(&raw, &Device::flex(), |_| {}).expect("directions");
+    let bundle = Bundle::load(&target).expect("the bundle");
+    assert!(!bundle.weights.tensors.contains_key("directions.weight"));
+    assert_eq!(bundle.latent_space().directions, bundle.latent_space().classifier, "as published");
+
     let wrong = |text: &str| {
         std::fs::write(&table, text).expect("a table");
         AttributeTable::load(&table).expect_err("a mistake").to_string()

@@ -10,8 +10,8 @@ use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::ModelArgs;
+use crate::checkpoint::Bundle;
 use crate::checkpoint::tensors::write_renamed;
-use crate::checkpoint::{Bundle, CheckpointError};
 use crate::editing::{Recipe, attributes};
 use crate::evaluation::edits::EditOptions;
 use crate::evaluation::{EvaluationError, EvaluationJob, Part, evaluate};
@@ -151,5 +151,5 @@ pub(super) fn spinner() -> ProgressBar {
 fn write_png(picture: &RgbImage, path: &Path) -> Result<(), EvaluationError> {
     let mut bytes = Cursor::new(Vec::new());
     picture.write_to(&mut bytes, ImageFormat::Png).map_err(|e| EvaluationError::Drawing(e.to_string()))?;
-    Ok(write_renamed(path, bytes.get_ref()).map_err(CheckpointError::from)?)
+    Ok(write_renamed(path, bytes.get_ref())?)
 }

@@ -100,6 +100,9 @@ struct DirectionsArgs {
     /// How far sliders may also move what is usual beside their attribute: more is stronger, less is purer.
     #[arg(long, default_value_t = FitOptions::default().ridge)]
     ridge: f64,
+    /// Let sliders follow the classifier's own rows, as published: purer on a large model, hardly visible on a small one.
+    #[arg(long, conflicts_with = "ridge")]
+    raw: bool,
     /// What to compute on: auto, cpu, gpu or cuda.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -399,7 +402,7 @@ fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
         data: args.data.clone(),
         attributes: args.attributes.clone(),
         validation: args.validation,
-        fit: FitOptions { l2: args.l2, ridge: args.ridge, ..FitOptions::default() },
+        fit: FitOptions { l2: args.l2, ridge: args.ridge, raw: args.raw, ..FitOptions::default() },
     };
     add_directions(&job, &args.device.open()?)
 }

@@ -141,6 +141,23 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_locked_against_all_others_moves_none_of_them() {
+        let dim = 16;
+        let row = |i: usize| -> Vec<f32> { (0..dim).map(|d| ((i * dim + d) as f32 * 1.7).sin()).collect() };
+        let names: Vec<String> = (0..9).map(|i| format!("a{i}")).collect();
+        // One row twice: what is spanned already must not break the rest.
+        let classifier: Vec<Vec<f32>> = (0..9).map(|i| row(if i == 8 { 7 } else { i })).collect();
+        let directions = (20..29).map(row).collect();
+        let space = LatentSpace { mean: vec![0.0; dim], std: vec![1.0; dim], attributes: names.clone(), classifier, directions };
+        let moves = |edited: &[f32], row: &[f32]| edited.iter().zip(row).map(|(z, w)| z * w).sum::<f32>();
+        let edit = |locked: &BTreeSet<String>| space.edit(&vec![0.0; dim], [(&names[0], &100.0)], locked);
+        let (free, locked) = (edit(&nothing()), edit(&names.iter().cloned().collect()));
+        assert!(space.classifier[1..].iter().all(|row| moves(&locked, row).abs() < 1e-4));
+        assert!(space.classifier[1..].iter().any(|row| moves(&free, row).abs() > 0.1), "there was something to lock");
+        assert!(locked.iter().any(|v| v.abs() > 0.05), "something is left of the edit");
+    }
+
+    #[test]
     fn no_slider_is_the_identity_to_the_bit() {
         let z = vec![0.1, 0.2, 0.3, 0.7];
         assert_eq!(space().edit(&z, [(&"Smiling".to_owned(), &0.0)], &nothing()), z);

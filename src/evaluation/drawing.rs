@@ -30,12 +30,13 @@ pub fn log_plot(title: &str, x_label: &str, y_label: &str, curves: &[Curve]) -> 
         shown().map(value).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
     };
     let ((left, right), (low, high)) = (extent(|(x, _)| x), extent(|(_, y)| y));
-    if !(left < right) || low <= 0.0 || !high.is_finite() {
+    // Without points, the extent is turned inside out.
+    if left >= right || low > high {
         return Err(failed("there is nothing to plot"));
     }
     let mut pixels = vec![0; (PLOT.0 * PLOT.1 * 3) as usize];
     {
-        let area = BitmapBackend::with_buffer(&mut pixels, PLOT).into_drawing_area();
+        let area = BitMapBackend::with_buffer(&mut pixels, PLOT).into_drawing_area();
         area.fill(&WHITE).map_err(failed)?;
         let mut chart = ChartBuilder::on(&area)
             .caption(title, (FONT, 26))
@@ -82,7 +83,7 @@ pub fn write_words(picture: RgbImage, words: &[(String, (i32, i32))], size: u32)
     let (width, height) = picture.dimensions();
     let mut pixels = picture.into_raw();
     {
-        let area = BitmapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+        let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         let style = TextStyle::from((FONT, size)).pos(Pos::new(HPos::Center, VPos::Center));
         for (text, place) in words {
             area.draw_text(text, &style, *place).map_err(failed)?;

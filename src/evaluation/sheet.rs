@@ -6,9 +6,9 @@ use image::imageops::{self, FilterType};
 use image::{DynamicImage, GenericImage, RgbImage};
 
 use super::{EvaluationError, drawing};
-use crate::editing::{Recipe, attributes, describe};
+use crate::editing::{Crop, Recipe, attributes, describe};
 use crate::engine::edit::{Editor, Latents};
-use crate::photo::{Frame, Photo, Upsampling};
+use crate::photo::{Frame, Photo, Upsampling, from_model};
 
 /// The attributes of a sheet, unless others are asked for.
 pub const USUAL: [&str; 6] = ["Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Bangs"];
@@ -84,16 +84,16 @@ fn pictures(editor: &Editor, photo: &Photo, options: &SheetOptions, tell: &dyn F
             recipe.set_slider(name, percent);
             let mut pair = editor.decode_pair(&latents, &recipe, options.steps);
             while editor.step(&mut pair) {}
-            row.push(seen(&frame.crop(&editor.put_back(photo, frame, pair, Upsampling::default())?)));
+            row.push(seen(&editor.finish(photo, frame, pair, Crop::Full, Upsampling::default())?));
         }
     }
     Ok(row)
 }
 
 fn rebuilt(editor: &Editor, latents: &Latents, plain: &Recipe) -> Result<RgbImage, EvaluationError> {
-    let mut decode = editor.decode_pair(latents, plain, plain.steps);
+    let mut decode = editor.decode(latents, plain, plain.steps);
     while editor.step(&mut decode) {}
-    Ok(editor.edited_picture(decode)?)
+    Ok(from_model(&editor.pictures(decode)?.concat(), editor.size()))
 }
 
 fn seen(photo: &Photo) -> RgbImage {

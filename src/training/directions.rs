@@ -33,11 +33,13 @@ pub struct FitOptions {
     pub l2: f64,
     /// Added to the variance of every normalised latent when directions are fitted.
     pub ridge: f64,
+    /// Leave the sliders to the classifier's own rows, as published, instead of discriminants.
+    pub raw: bool,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { iterations: 300, rate: 0.03, l2: 1e-3, ridge: 2.0 }
+        Self { iterations: 300, rate: 0.03, l2: 1e-3, ridge: 2.0, raw: false }
     }
 }
 
@@ -50,8 +52,9 @@ pub struct Directions {
     /// The classifier, `[attribute, latent]`, row-major.
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
-    /// What sliders follow, `[attribute, latent]`, rows of length 1. A row of zeros where all images agree.
-    pub directions: Vec<f32>,
+    /// What sliders follow, `[attribute, latent]`, rows of length 1. A row of zeros where all images agree. `None` = the classifier's
+    /// rows.
+    pub directions: Option<Vec<f32>>,
 }
 
 /// How well the classifier tells the attributes apart.
@@ -97,7 +100,7 @@ pub fn fit(
         return None;
     }
     let (weight, bias) = fit_linear(&training, latents.dim, table.names.len(), options, device);
-    let directions = training.discriminants(latents.dim, table.names.len(), options.ridge, device);
+    let directions = (!options.raw).then(|| training.discriminants(latents.dim, table.names.len(), options.ridge, device));
     let judged = if validation.count > 0 { &validation } else { &training };
     let areas = judged.areas(&weight, &bias, latents.dim);
     let report = Report { auroc: table.names.iter().cloned().zip(areas).collect(), images: judged.count, held_back: validation.count > 0 };
@@ -284,9 +287,10 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
         ("latents.std", vec![dim], directions.std),
         ("classifier.weight", vec![attributes, dim], directions.weight),
         ("classifier.bias", vec![attributes], directions.bias),
-        ("directions.weight", vec![attributes, dim], directions.directions),
     ];
-    for (name, shape, values) in tensors {
+    bundle.weights.tensors.remove("directions.weight");
+    let followed = directions.directions.map(|values| ("directions.weight", vec![attributes, dim], values));
+    for (name, shape, values) in tensors.into_iter().chain(followed) {
         bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
     }
     bundle.manifest.attributes = directions.attributes;

@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::{SittingArgs, encoding_bar, say_where, set};
 use crate::checkpoint::Bundle;
-use crate::model::LatentDpmConfig;
 use crate::training::TrainError;
 use crate::training::latent_dpm::{self, LatentJob};
 
