@@ -15,8 +15,8 @@ use pdae_studio::device::DeviceChoice;
 use pdae_studio::diffusion::{Schedule, ScheduleConfig};
 use pdae_studio::engine::sample::{SampleOptions, Sampler};
 use pdae_studio::model::parameters::WeightData;
-use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, LatentDpm, LatentDpmConfig, ModelConfig, Parameters, Prediction};
-use pdae_studio::training::autoencoder::{self, AutoencoderStage, BundleDetails, Networks};
+use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, LatentDpm, LatentDpmConfig, ModelConfig, Parameters, Prediction, Weights};
+use pdae_studio::training::autoencoder::{self, AutoencoderStage, BundleDetails, Networks, Start};
 use pdae_studio::training::data::{AttributeTable, BatchSource, square};
 use pdae_studio::training::directions::{self, DirectionsJob, FitOptions, auroc};
 use pdae_studio::training::dpm::{self, DpmStage};
@@ -121,7 +121,7 @@ fn judge<S: Stage>(stage: &S, learner: &Learner<S::Network>, data: &Arc<S::Data>
 
 fn trained_dpm(folder: &RunFolder, data: &Arc<ImageSet>, steps: u64) -> RunConfig {
     let config = config(StageKind::Dpm);
-    dpm::train(folder, &config, data, &limits(steps), &Device::flex()).expect("a trained DPM");
+    dpm::train(folder, &config, None, data, &limits(steps), &Device::flex()).expect("a trained DPM");
     config
 }
 
@@ -143,7 +143,7 @@ fn both_stages_learn_and_the_dpm_stays_frozen() {
     let (model, weights) = dpm::load(dpm_folder.path()).expect("the DPM");
     let config = RunConfig { stage: StageKind::Autoencoder, model, ..config(StageKind::Autoencoder) };
     let stage = AutoencoderStage::new(&config, &data, &device);
-    let mut learner = autoencoder::learner(&config.model, Some(&weights), config.hyperparameters, &device).expect("networks");
+    let mut learner = autoencoder::learner(&config.model, Some(Start::Dpm(&weights)), config.hyperparameters, &device).expect("networks");
     let before = judge(&stage, &learner, &data);
     let folder = RunFolder::create(&place.path().join("autoencoder")).expect("a run folder");
     run::train(&stage, &mut learner, &data, &folder, &config, &limits(150), &device.autodiff()).expect("training");
@@ -156,6 +156,17 @@ fn both_stages_learn_and_the_dpm_stays_frozen() {
         assert_eq!(trained.get(name), Some(data), "{name} belongs to the frozen DPM");
     }
     assert!(learner.state().keys().all(|key| !key.starts_with("ema.decoder.input_blocks")));
+
+    // What was trained can be gone on with in a new run: all of it, or its DPM alone.
+    let device = Device::flex();
+    let trained = Weights { origin: "trained".into(), tensors: trained };
+    let again = autoencoder::learner(&config.model, Some(Start::Bundle(&trained)), config.hyperparameters, &device).expect("networks");
+    assert_eq!((again.step(), again.averaged_weights()), (0, trained.tensors.clone()));
+    let mut dpm = dpm::learner(&config.model, config.hyperparameters, &device).expect("a DPM");
+    dpm.start_from(&trained).expect("the DPM's own weights");
+    assert!(dpm.averaged_weights().iter().all(|(name, data)| trained.tensors.get(name) == Some(data)));
+    let empty = Weights { origin: "nothing".into(), tensors: BTreeMap::new() };
+    assert!(dpm.start_from(&empty).is_err(), "a missing tensor is told");
 }
 
 /// The state after training `steps` steps in a folder, from whatever the folder holds.
@@ -332,7 +343,7 @@ fn directions_find_what_was_planted() {
     let run = RunFolder::create(&place.path().join("run")).expect("a run folder");
     let config = RunConfig { model: config_dpm.model, ..config(StageKind::Autoencoder) };
     let (_, weights) = dpm::load(dpm.path()).expect("the DPM");
-    autoencoder::train(&run, &config, Some(&weights), &data, &limits(1), &Device::flex()).expect("a trained autoencoder");
+    autoencoder::train(&run, &config, Some(Start::Dpm(&weights)), &data, &limits(1), &Device::flex()).expect("a trained autoencoder");
     let target = place.path().join("bundle");
     let details = BundleDetails {
         name: "Test".into(),

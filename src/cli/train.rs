@@ -13,7 +13,7 @@ use crate::checkpoint::tensors::Precision;
 use crate::device::{DeviceChoice, NamedDevice};
 use crate::diffusion::ScheduleConfig;
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Prediction};
-use crate::training::autoencoder::{self, BundleDetails};
+use crate::training::autoencoder::{self, BundleDetails, Start};
 use crate::training::directions::{self, DirectionsJob, FitOptions, Report};
 use crate::training::latents::data_name;
 use crate::training::run::{Progress, StageKind};
@@ -51,6 +51,9 @@ struct DpmArgs {
     /// Weight each image's loss by min(snr, G) / snr, which trains faster; 5 is usual [default: off, as in the paper].
     #[arg(long, value_name = "G")]
     min_snr: Option<f64>,
+    /// Begin with the DPM of a bundle and its shape, instead of random weights.
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["preset", "image_size", "patch", "base", "mult", "blocks", "attention", "prediction"])]
+    from: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +63,9 @@ struct AutoencoderArgs {
     /// The trained DPM: the folder of a `train dpm` run, or a bundle. Not needed to go on with a run.
     #[arg(long, value_name = "RUN_OR_BUNDLE")]
     dpm: Option<PathBuf>,
+    /// Go on with all networks of a bundle, such as the one that comes with the program.
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["dpm", "latent"])]
+    from: Option<PathBuf>,
     /// Length of the semantic latent [default: the preset's].
     #[arg(long)]
     latent: Option<usize>,
@@ -186,7 +192,8 @@ struct NetworkArgs {
     /// Length of the semantic latent.
     #[arg(long)]
     latent: Option<usize>,
-    /// What the networks predict: noise, as published, or velocity, which a small network learns sooner.
+    /// What the networks predict: noise, as published; velocity, which a small network learns sooner; or the image, for networks with
+    /// fewer channels than a patch has values.
     #[arg(long)]
     prediction: Option<PredictionArg>,
 }
@@ -195,6 +202,7 @@ struct NetworkArgs {
 enum PredictionArg {
     Noise,
     Velocity,
+    Image,
 }
 
 impl From<PredictionArg> for Prediction {
@@ -202,6 +210,7 @@ impl From<PredictionArg> for Prediction {
         match value {
             PredictionArg::Noise => Self::Noise,
             PredictionArg::Velocity => Self::Velocity,
+            PredictionArg::Image => Self::Image,
         }
     }
 }
@@ -210,20 +219,23 @@ impl From<PredictionArg> for Prediction {
 enum Preset {
     /// 128 px, for a GPU.
     Default,
-    /// 64 px, for a machine without one.
+    /// 128 px, for a machine without one: the shape of the model that comes with the program.
+    Small128,
+    /// 64 px, to try things out.
     Tiny64,
 }
 
 impl Preset {
     fn model(self) -> ModelConfig {
-        let (image_size, blocks, base_channel, channel_multiplier) = match self {
-            Self::Default => (128, 2, 64, vec![1, 2, 3]),
-            Self::Tiny64 => (64, 1, 128, vec![1, 1, 1]),
+        let (image_size, patch, prediction, blocks, base_channel, channel_multiplier) = match self {
+            Self::Default => (128, 4, Prediction::Velocity, 2, 64, vec![1, 2, 3]),
+            Self::Small128 => (128, 8, Prediction::Image, 1, 128, vec![1, 1, 1]),
+            Self::Tiny64 => (64, 4, Prediction::Velocity, 1, 128, vec![1, 1, 1]),
         };
         ModelConfig {
             image_size,
-            patch: 4,
-            prediction: Prediction::Velocity,
+            patch,
+            prediction,
             latent_dim: 512,
             encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },
             denoiser: DenoiserConfig {
@@ -335,13 +347,19 @@ fn train_dpm(args: &DpmArgs) -> Result<(), TrainError> {
     let sitting = &args.common.sitting;
     let folder = sitting.open_folder()?;
     let before: Option<RunConfig> = folder.config(StageKind::Dpm)?;
-    let model = args.network.model(before.as_ref().map(|config| config.model.clone()))?;
+    let start = match &args.from {
+        Some(bundle) if folder.progress()?.is_none() => Some(dpm::load(bundle)?),
+        _ => None,
+    };
+    let shape = before.as_ref().map(|config| &config.model).or(start.as_ref().map(|(model, _)| model));
+    let mut model = args.network.model(shape.cloned())?;
+    model.latent_dpm = None;
     let mut hyperparameters = sitting.hyperparameters(before.map(|config| config.hyperparameters).unwrap_or_default());
     hyperparameters.min_snr = args.min_snr.or(hyperparameters.min_snr);
     let config = RunConfig { stage: StageKind::Dpm, model, hyperparameters };
     let device = sitting.open_device()?;
     let data = Arc::new(args.common.images(config.model.image_size)?);
-    let progress = dpm::train(&folder, &config, &data, &sitting.limits(), &device.device)?;
+    let progress = dpm::train(&folder, &config, start.as_ref().map(|(_, weights)| weights), &data, &sitting.limits(), &device.device)?;
     say_where(&progress);
     println!("Next: pdae-studio train autoencoder --dpm {} --run RUN --data {}", sitting.run.display(), args.common.data.display());
     Ok(())
@@ -353,11 +371,11 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
     let before: Option<RunConfig> = folder.config(StageKind::Autoencoder)?;
     // A run that has a state holds its DPM, too.
     let resumes = folder.progress()?.is_some();
-    let dpm = match &args.dpm {
+    let given = match args.dpm.as_ref().or(args.from.as_ref()) {
         Some(path) if !resumes => Some(dpm::load(path)?),
         _ => None,
     };
-    let mut model = match (&before, &dpm) {
+    let mut model = match (&before, &given) {
         (Some(before), _) => before.model.clone(),
         (None, Some((model, _))) => model.clone(),
         (None, None) => return Err(TrainError::NoDpm),
@@ -369,8 +387,8 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
     let config = RunConfig { stage: StageKind::Autoencoder, model, hyperparameters };
     let device = sitting.open_device()?;
     let data = Arc::new(common.images(config.model.image_size)?);
-    let weights = dpm.as_ref().map(|(_, weights)| weights);
-    let progress = autoencoder::train(&folder, &config, weights, &data, &sitting.limits(), &device.device)?;
+    let start = given.as_ref().map(|(_, weights)| if args.from.is_some() { Start::Bundle(weights) } else { Start::Dpm(weights) });
+    let progress = autoencoder::train(&folder, &config, start, &data, &sitting.limits(), &device.device)?;
     say_where(&progress);
 
     let target = args.bundle.clone().unwrap_or_else(|| sitting.run.join("bundle"));

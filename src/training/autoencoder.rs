@@ -100,39 +100,52 @@ impl Stage for AutoencoderStage {
     }
 }
 
-/// Fresh encoder and shift half, ready to learn on `device`, around a trained DPM (weights under `decoder.`).
+/// What a fresh run begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// A trained DPM (weights under `decoder.`); encoder and shift half are random.
+    Dpm(&'a Weights),
+    /// All networks of a bundle.
+    Bundle(&'a Weights),
+}
+
+/// Encoder and shift half, ready to learn on `device`, around a frozen DPM.
 ///
-/// Without one the DPM is random; that only makes sense when a saved state is restored right afterwards.
+/// Without a start all of them are random; that only makes sense when a saved state is restored right afterwards.
 pub fn learner(
     model: &ModelConfig,
-    dpm: Option<&Weights>,
+    start: Option<Start>,
     hyperparameters: Hyperparameters,
     device: &Device,
 ) -> Result<Learner<Networks>, TrainError> {
     let device = device.clone().autodiff();
     let (networks, names) = initialise(hyperparameters.seed, &device, |p| Networks::new(p, model));
     let mut networks = networks?.set_require_grad(true);
-    if let Some(weights) = dpm {
+    if let Some(Start::Dpm(weights)) = start {
         networks.decoder.denoiser = Parameters::from_weights(weights, &device).scope("decoder", |p| Denoiser::new(p, model))?;
     }
     networks.decoder.denoiser = networks.decoder.denoiser.no_grad();
-    Ok(Learner::new(networks, names, hyperparameters))
+    let mut learner = Learner::new(networks, names, hyperparameters);
+    if let Some(Start::Bundle(weights)) = start {
+        learner.start_from(weights)?;
+    }
+    Ok(learner)
 }
 
-/// Trains in a run folder, from its last state if it has one; only a fresh run needs `dpm` ([`super::dpm::load`]).
+/// Trains in a run folder, from its last state if it has one; only a fresh run needs `start` ([`super::dpm::load`]).
 pub fn train(
     folder: &RunFolder,
     config: &RunConfig,
-    dpm: Option<&Weights>,
+    start: Option<Start>,
     data: &Arc<ImageSet>,
     limits: &Limits,
     device: &Device,
 ) -> Result<Progress, TrainError> {
     config.model.check().map_err(TrainError::Config)?;
-    if dpm.is_none() && folder.progress()?.is_none() {
+    if start.is_none() && folder.progress()?.is_none() {
         return Err(TrainError::NoDpm);
     }
-    let mut learner = learner(&config.model, dpm, config.hyperparameters, device)?;
+    let mut learner = learner(&config.model, start, config.hyperparameters, device)?;
     let stage = AutoencoderStage::new(config, data, device);
     run::train(&stage, &mut learner, data, folder, config, limits, &device.clone().autodiff())
 }

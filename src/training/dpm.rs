@@ -83,16 +83,21 @@ pub fn learner(model: &ModelConfig, hyperparameters: Hyperparameters, device: &D
     Ok(Learner::new(network?.set_require_grad(true), names, hyperparameters))
 }
 
-/// Trains a DPM in a run folder, from its last state if it has one.
+/// Trains a DPM in a run folder, from its last state if it has one. A fresh run begins with the weights of `start` (under
+/// `decoder.`, see [`load`]) or with random ones.
 pub fn train(
     folder: &RunFolder,
     config: &RunConfig,
+    start: Option<&Weights>,
     data: &Arc<ImageSet>,
     limits: &Limits,
     device: &Device,
 ) -> Result<Progress, TrainError> {
     config.model.check().map_err(TrainError::Config)?;
     let mut learner = learner(&config.model, config.hyperparameters, device)?;
+    if let Some(weights) = start {
+        learner.start_from(weights)?;
+    }
     run::train(&DpmStage::new(config), &mut learner, data, folder, config, limits, &device.clone().autodiff())
 }
 

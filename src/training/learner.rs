@@ -123,6 +123,12 @@ impl<M: Module> Learner<M> {
         state
     }
 
+    /// Begins with given weights, by their published names, instead of random ones. Adam and the averages begin anew.
+    pub fn start_from(&mut self, weights: &Weights) -> Result<(), ParameterError> {
+        let tensors = weights.tensors.iter().map(|(name, data)| (format!("weights.{name}"), data.clone())).collect();
+        self.restore(0, &Weights { origin: weights.origin.clone(), tensors })
+    }
+
     /// Takes up where [`Learner::state`] was taken after `step` steps.
     pub fn restore(&mut self, step: u64, state: &Weights) -> Result<(), ParameterError> {
         let mut restore = Restore { state, names: &self.names, moments: Moments::default(), error: None };
