@@ -26,6 +26,13 @@ pub struct NamedDevice {
     pub name: String,
 }
 
+impl NamedDevice {
+    /// Whether this is the CPU and not a graphics card, be it a pretended one.
+    pub fn is_cpu(&self) -> bool {
+        self.device == Device::flex()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DeviceError {
     #[error("no GPU was found that wgpu can use. Install your graphics driver (on Debian, mesa-vulkan-drivers), or use --device cpu")]

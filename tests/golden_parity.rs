@@ -87,10 +87,10 @@ fn relative_error(got: &[f32], want: &[f32]) -> f64 {
 fn single_passes(model: &Autoencoder, golden: &Golden) {
     let t = golden.integers("t");
     golden.check("z", model.semantic_latent(golden.tensor("x_0")), SINGLE);
-    let (eps, gradient) = model.decoder.forward(golden.tensor("x_t"), &t, golden.tensor("z"));
+    let (eps, gradient) = model.guided(golden.tensor("x_t"), &t, golden.tensor("z"));
     golden.check("epsilon", eps, SINGLE);
     golden.check("gradient", gradient, SINGLE);
-    golden.check("dpm_epsilon", model.decoder.denoiser.forward(golden.tensor("x_t"), &t), SINGLE);
+    golden.check("dpm_epsilon", model.noise(golden.tensor("x_t"), &t), SINGLE);
     let latent_dpm = model.latent_dpm.as_ref().expect("the golden case has a latent DPM");
     golden.check("latent_epsilon", latent_dpm.forward(golden.tensor("latent_z_T"), &t), SINGLE);
 }
@@ -99,6 +99,16 @@ fn single_passes(model: &Autoencoder, golden: &Golden) {
 fn single_passes_on_cpu() {
     let device = Device::flex();
     single_passes(&bundle().build(&device).expect("networks"), &Golden::new(&device));
+}
+
+/// What the window and the command line use on a CPU.
+#[test]
+fn on_the_cpu_kernels() {
+    let device = Device::flex();
+    let (bundle, golden) = (bundle(), Golden::new(&device));
+    let model = bundle.build(&device).expect("networks").on_cpu_kernels();
+    single_passes(&model, &golden);
+    chains(&model, &bundle, &golden);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file a command, each a thin shell over the library.
 
+pub mod bench;
 pub mod edit;
 pub mod evaluate;
 pub mod framing;
@@ -50,6 +51,8 @@ enum Command {
     Sheet(sheet::SheetArgs),
     /// Measure a model on photos that it was not trained on.
     Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Measure how fast this machine is with a model.
+    Bench(bench::BenchArgs),
     /// Train a model on your own photos.
     Train(Box<train::TrainArgs>),
 }
@@ -82,6 +85,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Import(args)) => import::run(&args).map_err(Into::into),
         Some(Command::Sheet(args)) => sheet::run(&args).map_err(Into::into),
         Some(Command::Evaluate(args)) => evaluate::run(&args).map_err(Into::into),
+        Some(Command::Bench(args)) => bench::run(&args).map_err(Into::into),
         Some(Command::Train(args)) => train::run(*args).map_err(Into::into),
         None => open_window(cli.photo, &cli.model),
     };

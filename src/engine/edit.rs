@@ -79,7 +79,7 @@ impl Editor {
     pub fn load(bundle: &Path, choice: DeviceChoice) -> Result<Self, EditError> {
         let device = choice.open()?;
         let bundle = Bundle::load(bundle)?;
-        let model = bundle.build(&device.device)?;
+        let model = bundle.build_for_use(&device.device)?;
         let card = ModelCard { folder: bundle.folder.clone(), cost: model.cost, device: device.name, manifest: bundle.manifest.clone() };
         Ok(Self { card, space: bundle.latent_space(), model, detector: Detector::built_in()? })
     }

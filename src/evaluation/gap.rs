@@ -43,7 +43,7 @@ pub fn measure(subject: &Subject) -> Result<GapCurve, EvaluationError> {
         for (i, &t) in timesteps.iter().enumerate() {
             let all = vec![t; batch.len()];
             let x_t = noised(schedule, x_0.clone(), noise.clone(), &all);
-            let (eps, gradient) = subject.model.decoder.forward(x_t, &all, z.clone());
+            let (eps, gradient) = subject.model.guided(x_t, &all, z.clone());
             let shifted = guided_noise(schedule, t, eps.clone(), gradient, 1.0);
             let gap = |eps: Tensor<4>| scale(schedule, t) * mean_square(eps - noise.clone()) * batch.len() as f64;
             without[i] += gap(eps);

@@ -168,7 +168,7 @@ impl<'a> Subject<'a> {
         let judge = job.judge.as_deref().map(|path| judge::load(path, device)).transpose()?;
         tell("reading the images".into());
         let images = ImageSet::load_last(&job.data, bundle.manifest.config.image_size, job.validation)?;
-        Ok(Self { model: bundle.build(device)?, space: bundle.latent_space(), images, labels, judge, job, tell })
+        Ok(Self { model: bundle.build_for_use(device)?, space: bundle.latent_space(), images, labels, judge, job, tell })
     }
 
     /// The first images of those kept for validation, at most as many as the job's count, in batches of a few.

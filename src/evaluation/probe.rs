@@ -15,7 +15,7 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     if subject.space.classifier.is_empty() {
         return Ok(vec![Line::missing(what, metric, "the bundle has no directions: run `train directions`")]);
     }
-    let z = latents::encode(&subject.model.encoder, &subject.images, subject.model.device(), |done| {
+    let z = latents::encode(|x| subject.model.semantic_latent(x), &subject.images, subject.model.device(), |done| {
         (subject.tell)(format!("{what}: {done} images"))
     });
     let normalised: Vec<Vec<f32>> = z.values.chunks_exact(z.dim.max(1)).map(|z| subject.space.normalise(z)).collect();

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::cpu::{self, Noisy};
 use super::{Encoder, LatentDpm, ModelConfig, ParameterError, Parameters, ShiftDecoder, Weights};
 use crate::diffusion::{Chain, Direction, Schedule, guided_noise};
 
@@ -10,11 +11,19 @@ use crate::diffusion::{Chain, Direction, Schedule, guided_noise};
 pub struct Autoencoder {
     pub config: ModelConfig,
     pub schedule: Schedule,
-    pub encoder: Encoder,
-    pub decoder: ShiftDecoder,
+    networks: Networks,
     pub latent_dpm: Option<LatentDpm>,
     pub cost: Cost,
     device: Device,
+}
+
+/// What computes encoder and decoder.
+#[derive(Debug)]
+enum Networks {
+    /// The tensor library, on any device.
+    Tensors { encoder: Encoder, decoder: Box<ShiftDecoder> },
+    /// Kernels of our own, on the CPU.
+    Cpu { encoder: cpu::Encoder, decoder: Box<cpu::Decoder> },
 }
 
 /// What a model weighs and what a step costs.
@@ -26,6 +35,10 @@ pub struct Cost {
     pub decoder_parameters: u64,
     /// Billions of floating-point operations of one guided step at batch 1, both branches, a multiply-add counted as two.
     pub step_gflop: f64,
+    /// The same for a step of the plain DPM.
+    pub plain_step_gflop: f64,
+    /// The same for the semantic encoder.
+    pub encoder_gflop: f64,
 }
 
 /// How strongly and for how long the mean shift guides a decode.
@@ -63,14 +76,29 @@ impl Autoencoder {
         let (encoder_parameters, encoder_macs) = (p.parameter_count(), p.multiply_adds());
         let decoder = p.scope("decoder", |p| ShiftDecoder::new(p, config))?;
         let decoder_parameters = p.parameter_count() - encoder_parameters;
-        let step_gflop = 2.0 * (p.multiply_adds() - encoder_macs) as f64 / 1e9;
+        let gflop = |multiply_adds: u64| 2.0 * multiply_adds as f64 / 1e9;
+        let step_gflop = gflop(p.multiply_adds() - encoder_macs);
+        let plain_step_gflop = step_gflop - gflop(decoder.shift_multiply_adds());
         let latent_dpm = match &config.latent_dpm {
             Some(latent) => Some(p.scope("latent_dpm", |p| LatentDpm::new(p, latent))?),
             None => None,
         };
-        let cost = Cost { parameters: p.parameter_count(), decoder_parameters, step_gflop };
+        let cost =
+            Cost { parameters: p.parameter_count(), decoder_parameters, step_gflop, plain_step_gflop, encoder_gflop: gflop(encoder_macs) };
         let schedule = Schedule::new(&config.schedule);
-        Ok(Self { config: config.clone(), schedule, encoder, decoder, latent_dpm, cost, device: p.device().clone() })
+        let networks = Networks::Tensors { encoder, decoder: Box::new(decoder) };
+        Ok(Self { config: config.clone(), schedule, networks, latent_dpm, cost, device: p.device().clone() })
+    }
+
+    /// The same model on the CPU's own kernels, many times faster there than the tensor library. Tensors must be the CPU's.
+    pub fn on_cpu_kernels(mut self) -> Self {
+        if let Networks::Tensors { encoder, decoder } = &self.networks {
+            self.networks = Networks::Cpu {
+                encoder: cpu::Encoder::new(encoder, &self.config),
+                decoder: Box::new(cpu::Decoder::new(decoder, &self.config)),
+            };
+        }
+        self
     }
 
     pub fn device(&self) -> &Device {
@@ -84,7 +112,45 @@ impl Autoencoder {
 
     /// The semantic latent of images `[batch, 3, size, size]` in [-1, 1]: `[batch, latent]`.
     pub fn semantic_latent(&self, x_0: Tensor<4>) -> Tensor<2> {
-        self.encoder.forward(x_0)
+        match &self.networks {
+            Networks::Tensors { encoder, .. } => encoder.forward(x_0),
+            Networks::Cpu { encoder, .. } => {
+                let batch = x_0.dims()[0];
+                self.tensor(encoder.forward(&floats(x_0)), [batch, self.config.latent_dim])
+            }
+        }
+    }
+
+    /// The noise in `x_t` (`[batch, 3, size, size]`) as the plain DPM sees it, one timestep an image.
+    pub fn noise(&self, x_t: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
+        match &self.networks {
+            Networks::Tensors { decoder, .. } => decoder.denoiser.forward(x_t, timesteps),
+            Networks::Cpu { decoder, .. } => {
+                let shape = x_t.dims();
+                self.tensor(decoder.noise(Noisy { x_t: &floats(x_t), timesteps }), shape)
+            }
+        }
+    }
+
+    /// The noise `eps` in `x_t` (`[batch, 3, size, size]`) and the mean shift `G` that `z` (`[batch, latent]`) asks for, one timestep an
+    /// image.
+    pub fn guided(&self, x_t: Tensor<4>, timesteps: &[usize], z: Tensor<2>) -> (Tensor<4>, Tensor<4>) {
+        let (eps, mut gradients) = self.guided_many(x_t, timesteps, &[z]);
+        (eps, gradients.swap_remove(0))
+    }
+
+    /// `eps` and one `G` for each of several latents over the same `x_t`.
+    pub fn guided_many(&self, x_t: Tensor<4>, timesteps: &[usize], latents: &[Tensor<2>]) -> (Tensor<4>, Vec<Tensor<4>>) {
+        match &self.networks {
+            Networks::Tensors { decoder, .. } => decoder.forward_many(x_t, timesteps, latents),
+            Networks::Cpu { decoder, .. } => {
+                let shape = x_t.dims();
+                let latents: Vec<Vec<f32>> = latents.iter().map(|z| floats(z.clone())).collect();
+                let latents: Vec<&[f32]> = latents.iter().map(|z| &z[..]).collect();
+                let (eps, gradients) = decoder.guided(Noisy { x_t: &floats(x_t), timesteps }, &latents);
+                (self.tensor(eps, shape), gradients.into_iter().map(|g| self.tensor(g, shape)).collect())
+            }
+        }
     }
 
     /// The next step of a chain over images, guided by `z`. Returns the predicted image, or `None` at the chain's end.
@@ -92,10 +158,10 @@ impl Autoencoder {
         let t = chain.timestep()?;
         let timesteps = vec![t; chain.x.dims()[0]];
         let eps = if chain.is_guided(guidance.stop_percent) {
-            let (eps, gradient) = self.decoder.forward(chain.x.clone(), &timesteps, z.clone());
+            let (eps, gradient) = self.guided(chain.x.clone(), &timesteps, z.clone());
             guided_noise(&self.schedule, t, eps, gradient, guidance.strength)
         } else {
-            self.decoder.denoiser.forward(chain.x.clone(), &timesteps)
+            self.noise(chain.x.clone(), &timesteps)
         };
         Some(chain.advance(&self.schedule, eps))
     }
@@ -119,7 +185,7 @@ impl Autoencoder {
         let mut chain = Chain::new(&self.schedule, steps, Direction::Decode, x_t);
         while let Some(t) = chain.timestep() {
             let timesteps = vec![t; chain.x.dims()[0]];
-            let (eps, mut gradients) = self.decoder.forward_many(chain.x.clone(), &timesteps, &[z_a.clone(), z_b.clone()]);
+            let (eps, mut gradients) = self.guided_many(chain.x.clone(), &timesteps, &[z_a.clone(), z_b.clone()]);
             let (b, a) = (gradients.remove(1), gradients.remove(0));
             let mixed = crate::diffusion::lerp(a, b, alpha);
             chain.advance(&self.schedule, guided_noise(&self.schedule, t, eps, mixed, 1.0));
@@ -132,4 +198,9 @@ impl Autoencoder {
     pub fn sample_latents(&self, z_t: Tensor<2>, steps: usize) -> Option<Tensor<2>> {
         Some(self.latent_dpm.as_ref()?.sample(z_t, steps))
     }
+}
+
+/// The values of a tensor of the CPU's, whose memory is at hand.
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().expect("converted to f32 just now")
 }

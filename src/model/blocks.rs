@@ -22,15 +22,15 @@ pub enum Resample {
 /// ADM residual block with scale-shift conditioning on the timestep and, in the shift half, on the semantic latent as well.
 #[derive(Module, Debug)]
 pub struct ResBlock {
-    in_norm: GroupNorm,
-    in_conv: Conv,
-    time: Linear,
-    latent: Option<Linear>,
-    out_norm: GroupNorm,
-    out_conv: Conv,
-    skip: Option<Conv>,
+    pub(super) in_norm: GroupNorm,
+    pub(super) in_conv: Conv,
+    pub(super) time: Linear,
+    pub(super) latent: Option<Linear>,
+    pub(super) out_norm: GroupNorm,
+    pub(super) out_conv: Conv,
+    pub(super) skip: Option<Conv>,
     #[module(skip)]
-    resample: Resample,
+    pub(super) resample: Resample,
 }
 
 /// Channel counts and conditioning of a [`ResBlock`].
@@ -110,11 +110,11 @@ pub struct Conditions {
 /// Self-attention over the positions of a feature map, with a residual connection.
 #[derive(Module, Debug)]
 pub struct Attention {
-    norm: GroupNorm,
-    qkv: PointwiseConv,
-    proj_out: PointwiseConv,
-    heads: usize,
-    new_order: bool,
+    pub(super) norm: GroupNorm,
+    pub(super) qkv: PointwiseConv,
+    pub(super) proj_out: PointwiseConv,
+    pub(super) heads: usize,
+    pub(super) new_order: bool,
 }
 
 impl Attention {
@@ -156,9 +156,9 @@ impl Attention {
 
 /// A 1 x 1 convolution over positions, stored as the published `Conv1d`: weight `[out, in, 1]`.
 #[derive(Module, Debug)]
-struct PointwiseConv {
-    weight: burn::module::Param<Tensor<3>>,
-    bias: burn::module::Param<Tensor<1>>,
+pub(super) struct PointwiseConv {
+    pub(super) weight: burn::module::Param<Tensor<3>>,
+    pub(super) bias: burn::module::Param<Tensor<1>>,
 }
 
 impl PointwiseConv {
@@ -187,7 +187,7 @@ pub enum Layer {
 /// A block of the UNet: layers applied one after the other.
 #[derive(Module, Debug)]
 pub struct Stage {
-    layers: Vec<Layer>,
+    pub(super) layers: Vec<Layer>,
 }
 
 impl Stage {

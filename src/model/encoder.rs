@@ -15,15 +15,15 @@ const HEADS: usize = 4;
 /// Stride-2 convolutions with group norm and SiLU, attention after one of them, one linear layer.
 #[derive(Module, Debug)]
 pub struct Encoder {
-    stages: Vec<EncoderStage>,
-    head: Linear,
+    pub(super) stages: Vec<EncoderStage>,
+    pub(super) head: Linear,
 }
 
 #[derive(Module, Debug)]
-struct EncoderStage {
-    conv: Conv,
-    attention: Option<Attention>,
-    norm: GroupNorm,
+pub(super) struct EncoderStage {
+    pub(super) conv: Conv,
+    pub(super) attention: Option<Attention>,
+    pub(super) norm: GroupNorm,
 }
 
 impl Encoder {

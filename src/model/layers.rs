@@ -13,9 +13,9 @@ pub const GROUPS: usize = 32;
 /// 2-D convolution with padding `kernel / 2`.
 #[derive(Module, Debug)]
 pub struct Conv {
-    weight: Param<Tensor<4>>,
-    bias: Param<Tensor<1>>,
-    stride: usize,
+    pub(super) weight: Param<Tensor<4>>,
+    pub(super) bias: Param<Tensor<1>>,
+    pub(super) stride: usize,
     padding: usize,
 }
 
@@ -59,8 +59,8 @@ impl Conv {
 /// Fully connected layer; its weight is `[out, in]`, as in the published files.
 #[derive(Module, Debug)]
 pub struct Linear {
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
+    pub(super) weight: Param<Tensor<2>>,
+    pub(super) bias: Param<Tensor<1>>,
 }
 
 impl Linear {
@@ -109,8 +109,8 @@ impl Affine {
 /// Group normalisation over 32 groups, epsilon 1e-5.
 #[derive(Module, Debug)]
 pub struct GroupNorm {
-    weight: Param<Tensor<1>>,
-    bias: Param<Tensor<1>>,
+    pub(super) weight: Param<Tensor<1>>,
+    pub(super) bias: Param<Tensor<1>>,
     channels: usize,
 }
 
@@ -147,15 +147,25 @@ impl GroupNorm {
 
 /// The sinusoidal embedding of timesteps: `cos` half first, then `sin`; `[batch]` to `[batch, width]`.
 pub fn timestep_embedding(timesteps: &[usize], width: usize, device: &Device) -> Tensor<2> {
-    let half = width / 2;
-    let mut values = vec![0.0f32; timesteps.len() * width];
-    for (row, t) in values.chunks_mut(width).zip(timesteps) {
-        for i in 0..half {
-            let frequency = (-(10_000f64.ln()) * i as f64 / half as f64).exp();
-            let angle = *t as f64 * frequency;
-            row[i] = angle.cos() as f32;
-            row[half + i] = angle.sin() as f32;
-        }
-    }
+    let values: Vec<f32> = timesteps.iter().flat_map(|t| sinusoid(*t, width)).collect();
     Tensor::from_data(burn::tensor::TensorData::new(values, [timesteps.len(), width]), device)
+}
+
+/// One row of [`timestep_embedding`].
+pub(super) fn sinusoid(timestep: usize, width: usize) -> Vec<f32> {
+    let half = width / 2;
+    let mut row = vec![0.0f32; width];
+    for i in 0..half {
+        let frequency = (-(10_000f64.ln()) * i as f64 / half as f64).exp();
+        let angle = timestep as f64 * frequency;
+        row[i] = angle.cos() as f32;
+        row[half + i] = angle.sin() as f32;
+    }
+    row
+}
+
+/// A parameter's values, row by row.
+pub(super) fn values<const D: usize>(parameter: &Param<Tensor<D>>) -> Vec<f32> {
+    let data = parameter.val().into_data().convert::<f32>();
+    data.try_to_vec().expect("converted to f32 just now")
 }

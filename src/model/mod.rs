@@ -6,6 +6,7 @@
 pub mod autoencoder;
 pub mod blocks;
 pub mod config;
+pub mod cpu;
 pub mod encoder;
 pub mod latent_dpm;
 pub mod layers;

@@ -12,29 +12,29 @@ use super::prediction::{Heads, Prediction};
 
 /// The half that both branches share: time embedding and downward path.
 #[derive(Module, Debug)]
-struct EncoderHalf {
-    time_embed: [Linear; 2],
-    input_blocks: Vec<Stage>,
+pub(super) struct EncoderHalf {
+    pub(super) time_embed: [Linear; 2],
+    pub(super) input_blocks: Vec<Stage>,
     base: usize,
 }
 
 /// Middle block, upward path and output layers of one branch.
 #[derive(Module, Debug)]
-struct DecoderHalf {
-    middle_block: Stage,
-    output_blocks: Vec<Stage>,
-    out_norm: GroupNorm,
-    out_conv: Conv,
+pub(super) struct DecoderHalf {
+    pub(super) middle_block: Stage,
+    pub(super) output_blocks: Vec<Stage>,
+    pub(super) out_norm: GroupNorm,
+    pub(super) out_conv: Conv,
 }
 
 /// The pre-trained DPM alone: predicts the noise in `x_t`.
 #[derive(Module, Debug)]
 pub struct Denoiser {
-    encoder_half: EncoderHalf,
-    decoder_half: DecoderHalf,
+    pub(super) encoder_half: EncoderHalf,
+    pub(super) decoder_half: DecoderHalf,
     patch: usize,
     #[module(skip)]
-    heads: Heads,
+    pub(super) heads: Heads,
 }
 
 /// The DPM and the shift half on its skips: one pass yields the noise `eps` and the mean shift `G`.
@@ -47,8 +47,9 @@ pub struct ShiftDecoder {
 /// What PDAE trains on top of a frozen DPM (together with the encoder).
 #[derive(Module, Debug)]
 pub struct ShiftHalf {
-    label_emb: Linear,
-    decoder_half: DecoderHalf,
+    pub(super) label_emb: Linear,
+    pub(super) decoder_half: DecoderHalf,
+    multiply_adds: u64,
 }
 
 /// The shape of the downward path, which both upward paths mirror.
@@ -216,9 +217,16 @@ impl Denoiser {
 impl ShiftDecoder {
     pub fn new(p: &mut Parameters, config: &ModelConfig) -> Result<Self, ParameterError> {
         let (denoiser, plan) = Denoiser::with_plan(p, config)?;
+        let before = p.multiply_adds();
         let label_emb = Linear::new(p, "label_emb", config.latent_dim, config.denoiser.embedding())?;
         let decoder_half = DecoderHalf::new(p, config, &plan, "shift_")?;
-        Ok(Self { denoiser, shift: ShiftHalf { label_emb, decoder_half } })
+        let multiply_adds = p.multiply_adds() - before;
+        Ok(Self { denoiser, shift: ShiftHalf { label_emb, decoder_half, multiply_adds } })
+    }
+
+    /// Multiply-adds of the shift half for one image.
+    pub(super) fn shift_multiply_adds(&self) -> u64 {
+        self.shift.multiply_adds
     }
 
     /// `(eps, G)` for `x_t` (`[batch, 3, size, size]`), one timestep an image, and the semantic latent `z` (`[batch, latent]`).

@@ -122,12 +122,12 @@ pub fn encoder_sha256(bundle: &Bundle) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Encodes every image of a set. `tick` hears how many are done.
-pub fn encode(encoder: &Encoder, data: &ImageSet, device: &Device, mut tick: impl FnMut(usize)) -> Latents {
+/// Encodes every image of a set by `encoder` (`[batch, 3, size, size]` to `[batch, latent]`). `tick` hears how many are done.
+pub fn encode(encoder: impl Fn(Tensor<4>) -> Tensor<2>, data: &ImageSet, device: &Device, mut tick: impl FnMut(usize)) -> Latents {
     let mut latents = Latents { dim: 0, values: Vec::new() };
     let indices: Vec<usize> = (0..data.len()).collect();
     for chunk in indices.chunks(ENCODE_BATCH) {
-        let z = encoder.forward(data.images(chunk, device));
+        let z = encoder(data.images(chunk, device));
         latents.dim = z.dims()[1];
         latents.values.extend(z.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default());
         tick(latents.len());

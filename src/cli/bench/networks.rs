@@ -1,0 +1,119 @@
+//! Single steps of the networks.
+
+use std::hint::black_box;
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{BenchError, Timing, timed};
+use crate::checkpoint::Bundle;
+use crate::device::DeviceChoice;
+use crate::engine::edit::EditError;
+use crate::model::{Autoencoder, DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, cpu};
+
+/// Shapes of networks that others have published figures for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// 128 px in patches of 4, base 64, levels 1-2-3: what `train` makes by default.
+    Default,
+    /// The published 64 px model for CelebA.
+    Celeba64,
+    /// The published 128 px model for FFHQ.
+    Ffhq128,
+}
+
+impl Network {
+    fn config(self) -> ModelConfig {
+        let (image_size, patch, base_channel, channel_multiplier, attention) = match self {
+            Self::Default => (128, 4, 64, vec![1, 2, 3], 2),
+            Self::Celeba64 => (64, 1, 64, vec![1, 2, 4, 8], 4),
+            Self::Ffhq128 => (128, 1, 128, vec![1, 1, 2, 3, 4], 8),
+        };
+        ModelConfig {
+            image_size,
+            patch,
+            prediction: Prediction::Noise,
+            latent_dim: 512,
+            encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },
+            denoiser: DenoiserConfig {
+                base_channel,
+                channel_multiplier,
+                num_residual_blocks_of_a_block: 2,
+                attention_resolutions: vec![attention],
+                num_heads: 1,
+                head_channel: -1,
+                use_new_attention_order: false,
+            },
+            schedule: Default::default(),
+            latent_dpm: None,
+        }
+    }
+}
+
+/// What was measured of one network.
+#[derive(Debug, Serialize)]
+pub struct Measured {
+    pub name: String,
+    pub backend: String,
+    pub threads: usize,
+    /// A large matrix product on all threads, GFLOP/s.
+    pub peak: f64,
+    pub steps: Vec<Step>,
+}
+
+/// One kind of forward pass.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    pub name: String,
+    /// Billions of floating-point operations, as the published architecture counts them: fewer are done.
+    pub gflop: f64,
+    #[serde(flatten)]
+    pub timing: Timing,
+}
+
+pub fn measure(network: Option<Network>, bundle: &Path, device: DeviceChoice, repeat: u32) -> Result<Measured, BenchError> {
+    let device = device.open().map_err(EditError::from)?;
+    let (name, model) = match network {
+        Some(network) => {
+            let mut parameters = Parameters::random(&device.device);
+            let model = Autoencoder::build_networks(&network.config(), &mut parameters).map_err(|e| BenchError::Network(e.to_string()))?;
+            (format!("{network:?}, random weights").to_lowercase(), model)
+        }
+        None => {
+            let bundle = Bundle::load(bundle).map_err(EditError::from)?;
+            (bundle.manifest.name.clone(), bundle.build(&device.device).map_err(EditError::from)?)
+        }
+    };
+    let (backend, model) = match device.is_cpu() {
+        true => (format!("{}, {} kernels", device.name, cpu::instruction_set()), model.on_cpu_kernels()),
+        false => (device.name, model),
+    };
+    let cost = model.cost;
+    let name = format!("{name}: {:.1} million parameters, {:.2} GFLOP a guided step", cost.parameters as f64 / 1e6, cost.step_gflop);
+    let threads = rayon::current_num_threads();
+    Ok(Measured { name, backend, threads, peak: cpu::peak_gflops(), steps: steps(&model, repeat) })
+}
+
+fn steps(model: &Autoencoder, repeat: u32) -> Vec<Step> {
+    let (size, latent, cost) = (model.config.image_size, model.config.latent_dim, model.cost);
+    let noise = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 0.37).sin()).collect() };
+    let image = |batch: usize| model.tensor(noise(batch * 3 * size * size), [batch, 3, size, size]);
+    let mut steps = vec![];
+    for batch in [1, 2] {
+        let (x, z) = (image(batch), model.tensor(noise(batch * latent), [batch, latent]));
+        let timesteps = vec![500; batch];
+        let timing = timed(repeat, || {
+            let (eps, gradient) = model.guided(x.clone(), &timesteps, z.clone());
+            black_box((eps.into_data(), gradient.into_data()));
+        });
+        let name = if batch == 1 { "Guided step" } else { "Guided step, a pair" };
+        steps.push(Step { name: name.into(), gflop: batch as f64 * cost.step_gflop, timing });
+    }
+    let x = image(1);
+    let timing = timed(repeat, || drop(black_box(model.noise(x.clone(), &[500]).into_data())));
+    steps.push(Step { name: "Step of the plain DPM".into(), gflop: cost.plain_step_gflop, timing });
+    let timing = timed(repeat, || drop(black_box(model.semantic_latent(x.clone()).into_data())));
+    steps.push(Step { name: "Semantic latent".into(), gflop: cost.encoder_gflop, timing });
+    steps
+}

@@ -1,0 +1,121 @@
+//! A person at work: start, a photo, a drag, and an edit of a large photo on the command line.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use image::DynamicImage;
+use image::imageops::{self, FilterType};
+
+use super::{BenchError, line, time_line};
+use crate::device::DeviceChoice;
+use crate::editing::{Crop, Recipe};
+use crate::engine::edit::{EditError, Editor};
+use crate::engine::{Engine, Event, Quality, RenderRequest, Request};
+use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
+
+const SAMPLE: &[u8] = include_bytes!("../../../assets/portraits/sample.jpg");
+/// Pixels of the large photo.
+const LARGE: f64 = 12e6;
+
+pub fn measure(bundle: &Path, device: DeviceChoice) -> Result<(), BenchError> {
+    let sample = Photo::decode(SAMPLE, "sample").map_err(EditError::from)?;
+    let editor = at_work(bundle, device, &sample)?;
+    println!();
+    large_edit(&editor, &sample)
+}
+
+/// A recipe that differs with its number.
+fn recipe(editor: &Editor, number: u64) -> Recipe {
+    let mut recipe = Recipe::default();
+    if let Some(attribute) = editor.card.manifest.attributes.last() {
+        recipe.set_slider(attribute, 20.0 + number as f32);
+    }
+    recipe
+}
+
+fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo) -> Result<Editor, BenchError> {
+    let start = Instant::now();
+    let editor = Editor::load(bundle, device)?;
+    time_line("Model loaded", start.elapsed());
+    let engine = Engine::start(bundle.to_owned(), device, || {})?;
+    wait(&engine, |e| matches!(e, Event::ModelLoaded(_)))?;
+    let opened = Instant::now();
+    engine.send(Request::OpenPhoto(Box::new(sample.clone())));
+    wait(&engine, |e| matches!(e, Event::PhotoOpened { .. }))?;
+    let picture = |generation: u64, quality: Quality| -> Result<Duration, BenchError> {
+        let start = Instant::now();
+        engine.render(RenderRequest { generation, recipe: recipe(&editor, generation), quality });
+        wait(&engine, |e| matches!(e, Event::Picture { generation: g, quality: q, .. } if *g == generation && *q == quality))?;
+        Ok(start.elapsed())
+    };
+    picture(1, Quality::Preview)?;
+    time_line("Photo to first picture", opened.elapsed());
+    wait(&engine, |e| matches!(e, Event::LatentsReady))?;
+    wait(&engine, |e| matches!(e, Event::Picture { quality: Quality::Final, .. }))?;
+    time_line("Photo to final picture", opened.elapsed());
+    // The first preview of a setting decodes the unedited photo as well; a drag is all the others.
+    let mut previews = (2..12).map(|generation| picture(generation, Quality::Preview)).collect::<Result<Vec<_>, _>>()?;
+    previews.sort();
+    time_line("Drag to preview", previews[previews.len() / 2]);
+    time_line("Release to final", picture(20, Quality::Final)?);
+    Ok(editor)
+}
+
+fn wait(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> Result<(), BenchError> {
+    loop {
+        match engine.events().recv() {
+            Ok(Event::Failed { message, .. }) => return Err(BenchError::Stopped(message)),
+            Ok(event) if wanted(&event) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(BenchError::Stopped(error.to_string())),
+        }
+    }
+}
+
+/// The sample, made as large as a camera's photos, through every stage of `edit`.
+fn large_edit(editor: &Editor, sample: &Photo) -> Result<(), BenchError> {
+    let folder = tempfile::tempdir()?;
+    let (input, output) = (folder.path().join("large.jpg"), folder.path().join("edited.jpg"));
+    let scale = (LARGE / (f64::from(sample.width()) * f64::from(sample.height()))).sqrt();
+    let [width, height] = [sample.width(), sample.height()].map(|side| (f64::from(side) * scale) as u32);
+    let large = imageops::resize(&*sample.srgb_pixels(), width, height, FilterType::Triangle);
+    let large = Photo::from_image(DynamicImage::ImageRgba8(large), "large").map_err(EditError::from)?;
+    photo::write(&large, &input, &ExportOptions::default()).map_err(EditError::from)?;
+    drop(large);
+    line("Edit of a large photo", &format!("{width} x {height} pixels"));
+    let mut stages = Stages::default();
+    let photo = stages.take("  read the file", || Photo::open(&input)).map_err(EditError::from)?;
+    let faces = stages.take("  find the face", || editor.find_faces(&photo))?;
+    let frame = faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
+    let mut latents = stages.take("  cut and encode", || editor.read(&editor.cut(&photo, frame)))?;
+    let recipe = recipe(editor, 1);
+    stages.take("  infer x_T", || {
+        let mut inversion = editor.inversion(&latents, recipe.steps);
+        while editor.step_inversion(&mut inversion, &latents) {}
+        latents.x_t = inversion.x;
+    });
+    let pair = stages.take("  decode", || {
+        let mut pair = editor.decode_pair(&latents, &recipe, recipe.steps);
+        while editor.step(&mut pair) {}
+        pair
+    });
+    let edited = stages.take("  put back", || editor.finish(&photo, frame, pair, Crop::None, Upsampling::default()))?;
+    stages.take("  write the file", || photo::write(&edited, &output, &ExportOptions::default())).map_err(EditError::from)?;
+    time_line("  in all", stages.total);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Stages {
+    total: Duration,
+}
+
+impl Stages {
+    fn take<R>(&mut self, name: &str, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = work();
+        time_line(name, start.elapsed());
+        self.total += start.elapsed();
+        result
+    }
+}

@@ -1,0 +1,291 @@
+//! 3 x 3 convolutions with padding 1 over channels-last feature maps, directly or through Winograd's minimal filtering.
+
+use super::buffer::{Aligned, Buffer, Pool};
+use super::kernels::{Block, Kernels, P, Q, TileIn, TileOut};
+use super::lanes::LANE;
+use super::matrix::{Packed, Shared, in_parallel, rows_of_blocks};
+
+/// A feature map with a border of zeros, `[batch, rows, columns, channels]`: the picture's pixel `(y, x)` is at `(y + 1, x + 1)`.
+///
+/// Rows and columns are enough for whole tiles of either Winograd transform.
+pub struct Padded {
+    pub values: Buffer,
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+}
+
+/// Rows (or columns) of a padded picture of this side.
+fn padded(side: usize) -> usize {
+    side.div_ceil(4) * 4 + 2
+}
+
+impl Padded {
+    /// A map whose border is zero and whose inside is yet to be written.
+    pub fn new(pool: &Pool, batch: usize, height: usize, width: usize, channels: usize) -> Self {
+        let (rows, columns) = (padded(height), padded(width));
+        let mut values = pool.take(batch * rows * columns * channels);
+        for image in values.chunks_exact_mut(rows * columns * channels) {
+            for (y, row) in image.chunks_exact_mut(columns * channels).enumerate() {
+                if y == 0 || y > height {
+                    row.fill(0.0);
+                } else {
+                    row[..channels].fill(0.0);
+                    row[(width + 1) * channels..].fill(0.0);
+                }
+            }
+        }
+        Self { values, batch, height, width, channels }
+    }
+
+    /// Floats from one row to the next.
+    pub fn row(&self) -> usize {
+        padded(self.width) * self.channels
+    }
+
+    /// Where pixel `(y, x)` of the bordered picture starts; `(1, 1)` is the picture's first.
+    pub fn offset(&self, image: usize, y: usize, x: usize) -> usize {
+        (image * padded(self.height) + y) * self.row() + x * self.channels
+    }
+}
+
+/// How a convolution is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Direct,
+    /// F(2x2, 3x3): 2.25 times fewer multiplications, weights 1.8 times as large.
+    Winograd2,
+    /// F(4x4, 3x3): 4 times fewer, weights 4 times as large.
+    Winograd4,
+}
+
+impl Method {
+    /// What is fastest for feature maps of this side (measured; see `benches/README.md`). Small maps are bound by reading the weights.
+    pub fn for_side(side: usize, input: usize, stride: usize) -> Self {
+        match side {
+            _ if stride != 1 || !input.is_multiple_of(LANE) => Self::Direct,
+            0..=4 => Self::Direct,
+            5..=8 => Self::Winograd2,
+            _ => Self::Winograd4,
+        }
+    }
+}
+
+/// A 3 x 3 convolution, ready to be applied.
+#[derive(Debug)]
+pub struct Convolution {
+    method: Method,
+    weights: Packed,
+    bias: Aligned,
+    input: usize,
+    stride: usize,
+}
+
+/// What the convolution is added to.
+#[derive(Clone, Copy)]
+pub enum Base<'a> {
+    Zero,
+    /// What is in the output already.
+    Output,
+    /// Another map of the output's shape.
+    Map(&'a [f32]),
+}
+
+impl Convolution {
+    /// `weights`: `[output, input, 3, 3]`; `bias`: `[output]`.
+    pub fn new(weights: &[f32], bias: &[f32], input: usize, stride: usize, method: Method) -> Self {
+        let output = bias.len();
+        let at = |o: usize, i: usize| -> &[f32; 9] { weights[(o * input + i) * 9..].first_chunk().expect("nine weights a filter") };
+        let packed = match method {
+            Method::Direct => Packed::new(9 * input, output, |row, o| at(o, row % input)[row / input]),
+            Method::Winograd2 => transformed(input, output, &F2_FILTER, at),
+            Method::Winograd4 => transformed(input, output, &f4_filter(), at),
+        };
+        Self { method, bias: Aligned::padded(bias, packed.width()), weights: packed, input, stride }
+    }
+
+    /// Channels of the output in memory: the convolution's own, filled up to a multiple of 16.
+    pub fn width(&self) -> usize {
+        self.weights.width()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// `[batch, height / stride, width / stride, width()]`.
+    pub fn apply(&self, kernels: &Kernels, pool: &Pool, x: &Padded, base: Base, output: &mut [f32]) {
+        let pixels = x.height.div_ceil(self.stride) * x.width.div_ceil(self.stride);
+        assert_eq!(x.channels, self.input);
+        assert_eq!(output.len(), x.batch * pixels * self.width());
+        if let Base::Map(map) = base {
+            assert_eq!(map.len(), output.len());
+        }
+        match self.method {
+            Method::Direct => self.direct(kernels, x, base, output),
+            Method::Winograd2 => self.winograd::<4, 2>(kernels, pool, x, base, output),
+            Method::Winograd4 => self.winograd::<6, 4>(kernels, pool, x, base, output),
+        }
+    }
+
+    fn direct(&self, kernels: &Kernels, x: &Padded, base: Base, output: &mut [f32]) {
+        if let Base::Map(map) = base {
+            output.copy_from_slice(map);
+        }
+        let (stride, width) = (self.stride, self.width());
+        let (rows, columns) = (x.height.div_ceil(stride), x.width.div_ceil(stride));
+        // The three pixels of a kernel's row lie side by side.
+        let segments = [0, x.row(), 2 * x.row()];
+        let to = Shared::new(output);
+        let groups = self.weights.panels().div_ceil(kernels.panels);
+        // A panel's weights stay in the cache for all pixels; pixels are divided only where there are too few panels.
+        let parts = rayon::current_num_threads().div_ceil(groups).min(rows);
+        in_parallel(groups * parts, |task| {
+            let (panel, part) = (task / parts * kernels.panels, task % parts);
+            let panels = kernels.panels.min(self.weights.panels() - panel);
+            for image in 0..x.batch {
+                for y in part * rows / parts..(part + 1) * rows / parts {
+                    let block = Block {
+                        a: x.values[x.offset(image, y * stride, 0)..].as_ptr(),
+                        a_stride: stride * self.input,
+                        segments: &segments,
+                        depth: 3 * self.input,
+                        b: self.weights.at(panel, 0),
+                        b_stride: self.weights.stride(),
+                        ahead: 0,
+                        c: to.at((image * rows + y) * columns * width + panel * LANE),
+                        c_stride: width,
+                        bias: self.bias[panel * LANE..].as_ptr(),
+                        add: !matches!(base, Base::Zero),
+                    };
+                    // SAFETY: a padded map has a pixel around every pixel, `apply` checked the output's size, and every task
+                    // writes channels and rows of its own.
+                    unsafe { rows_of_blocks(kernels, block, columns, panels) };
+                }
+            }
+        });
+    }
+
+    fn winograd<const N: usize, const M: usize>(&self, kernels: &Kernels, pool: &Pool, x: &Padded, base: Base, output: &mut [f32]) {
+        let (tile_in, tile_out) = (kernels.tile_in[M / 2 - 1], kernels.tile_out[M / 2 - 1]);
+        let (width, positions) = (self.width(), N * N);
+        let (rows, columns) = (x.height.div_ceil(M), x.width.div_ceil(M));
+        let tiles = x.batch * rows * columns;
+        let most = tiles_at_once(positions, self.input);
+        let groups = tiles.div_ceil(most);
+        let to = Shared::new(output);
+        let place = |tile: usize| (tile / (rows * columns), tile / columns % rows * M, tile % columns * M);
+        let mut first = 0;
+        for group in 0..groups {
+            let count = (tiles - first).div_ceil(groups - group);
+            // Off a power of two, or the positions of a tile would evict each other from the cache.
+            let in_position = count * self.input + LANE;
+            let mut transformed = pool.take(positions * in_position);
+            let domain = Shared::new(&mut transformed);
+            in_parallel(count.div_ceil(4), |task| {
+                for tile in task * 4..(task * 4 + 4).min(count) {
+                    let (image, y, x_left) = place(first + tile);
+                    let call = TileIn {
+                        from: x.values[x.offset(image, y, x_left)..].as_ptr(),
+                        row: x.row(),
+                        pixel: self.input,
+                        channels: self.input,
+                        to: domain.at(tile * self.input),
+                        position: in_position,
+                    };
+                    // SAFETY: padded maps hold whole tiles, and every task writes tiles of its own.
+                    unsafe { tile_in(&call) };
+                }
+            });
+            in_parallel(self.weights.panels().div_ceil(kernels.panels), |task| {
+                let panel = task * kernels.panels;
+                let panels = kernels.panels.min(self.weights.panels() - panel);
+                let out_position = count * panels * LANE + LANE;
+                let mut products = pool.take(positions * out_position);
+                for position in 0..positions {
+                    let block = Block {
+                        a: domain.at(position * in_position),
+                        a_stride: self.input,
+                        segments: &[0],
+                        depth: self.input,
+                        b: self.weights.at(panel, position * self.input),
+                        b_stride: self.weights.stride(),
+                        ahead: self.input * LANE,
+                        c: products[position * out_position..].as_mut_ptr(),
+                        c_stride: panels * LANE,
+                        bias: std::ptr::null(),
+                        add: false,
+                    };
+                    // SAFETY: both buffers hold `count` rows for each position.
+                    unsafe { rows_of_blocks(kernels, block, count, panels) };
+                }
+                for tile in 0..count {
+                    let (image, y, x_left) = place(first + tile);
+                    for p in 0..panels {
+                        let channel = (panel + p) * LANE;
+                        let offset = ((image * x.height + y) * x.width + x_left) * width + channel;
+                        let call = TileOut {
+                            from: products[(tile * panels + p) * LANE..].as_ptr(),
+                            position: out_position,
+                            to: to.at(offset),
+                            base: match base {
+                                Base::Zero => std::ptr::null(),
+                                Base::Output => to.at(offset),
+                                Base::Map(map) => map[offset..].as_ptr(),
+                            },
+                            row: x.width * width,
+                            pixel: width,
+                            bias: self.bias[channel..].as_ptr(),
+                            height: x.height - y,
+                            width: x.width - x_left,
+                        };
+                        // SAFETY: `apply` checked the sizes, the call keeps to the picture, and every task writes channels of its own.
+                        unsafe { tile_out(&call) };
+                    }
+                }
+            });
+            first += count;
+        }
+    }
+}
+
+/// Tiles whose transforms are in memory together: few enough for the second-level cache, enough to use each weight many times.
+fn tiles_at_once(positions: usize, channels: usize) -> usize {
+    const BYTES: usize = 1 << 20;
+    (BYTES / (4 * positions * channels)).clamp(24, 96)
+}
+
+/// Filters in the Winograd domain: for every position of it a matrix `[input, output]`, one after the other.
+fn transformed<'a, const N: usize>(
+    input: usize,
+    output: usize,
+    g: &[[f64; 3]; N],
+    at: impl Fn(usize, usize) -> &'a [f32; 9] + Sync,
+) -> Packed {
+    Packed::by_columns(N * N * input, output, |o, to| {
+        for i in 0..input {
+            let filter = at(o, i).map(f64::from);
+            // The filter's columns first, then its rows.
+            let tall: [[f64; 3]; N] = g.map(|row| std::array::from_fn(|x| (0..3).map(|y| row[y] * filter[3 * y + x]).sum()));
+            for (y, line) in tall.iter().enumerate() {
+                for (x, row) in g.iter().enumerate() {
+                    let value: f64 = (0..3).map(|k| line[k] * row[k]).sum();
+                    to((y * N + x) * input + i, value as f32);
+                }
+            }
+        }
+    })
+}
+
+const F2_FILTER: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+
+/// The filter transform that belongs to the points 0, `+-P`, `+-Q` and infinity.
+fn f4_filter() -> [[f64; 3]; 6] {
+    let (p, q) = (f64::from(P), f64::from(Q));
+    let row = |x: f64, other: f64| {
+        let norm = 2.0 * x * x * (x * x - other * other);
+        [1.0 / norm, x / norm, x * x / norm]
+    };
+    [[1.0 / (p * p * q * q), 0.0, 0.0], row(p, q), row(-p, q), row(q, p), row(-q, p), [0.0, 0.0, 1.0]]
+}

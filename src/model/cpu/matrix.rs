@@ -1,0 +1,188 @@
+//! Matrix products with a right-hand side that was laid out beforehand.
+
+use rayon::prelude::*;
+
+use super::buffer::Aligned;
+use super::kernels::{Block, Kernels};
+use super::lanes::LANE;
+
+/// A matrix `[depth, columns]` as the kernels read it: panels of 16 columns, each with all its rows, the last filled up with zeros.
+#[derive(Debug)]
+pub struct Packed {
+    pub depth: usize,
+    pub columns: usize,
+    data: Aligned,
+}
+
+impl Packed {
+    /// `value(row, column)` for every element.
+    pub fn new(depth: usize, columns: usize, value: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+        Self::by_columns(depth, columns, |column, to| (0..depth).for_each(|row| to(row, value(row, column))))
+    }
+
+    /// `fill(column, to)` calls `to(row, value)` for the rows of one column. Panels are filled side by side.
+    pub fn by_columns(depth: usize, columns: usize, fill: impl Fn(usize, &mut dyn FnMut(usize, f32)) + Sync) -> Self {
+        let mut data = Aligned::zeros(columns.div_ceil(LANE) * LANE * depth);
+        data.par_chunks_exact_mut(LANE * depth).enumerate().for_each(|(panel, panel_data)| {
+            for j in 0..LANE.min(columns - panel * LANE) {
+                fill(panel * LANE + j, &mut |row, value| panel_data[row * LANE + j] = value);
+            }
+        });
+        Self { depth, columns, data }
+    }
+
+    /// Panels of 16 columns.
+    pub fn panels(&self) -> usize {
+        self.columns.div_ceil(LANE)
+    }
+
+    /// Columns with the padding.
+    pub fn width(&self) -> usize {
+        self.panels() * LANE
+    }
+
+    /// The rows of a panel from `row` on; the next panel is [`Packed::stride`] floats further.
+    pub fn at(&self, panel: usize, row: usize) -> *const f32 {
+        self.data[panel * self.stride() + row * LANE..].as_ptr()
+    }
+
+    pub fn stride(&self) -> usize {
+        self.depth * LANE
+    }
+
+    pub fn bytes(&self) -> usize {
+        4 * self.data.len()
+    }
+}
+
+/// A pointer that several threads write through, each to elements of its own.
+#[derive(Clone, Copy)]
+pub struct Shared(*mut f32);
+
+// SAFETY: whoever uses one sees to it that no two threads touch the same element; every use says how.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn new(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr())
+    }
+
+    pub fn at(self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// Calls `work` with every number below `tasks`, on all threads of the present pool.
+pub fn in_parallel(tasks: usize, work: impl Fn(usize) + Sync + Send) {
+    if tasks <= 1 || rayon::current_num_threads() == 1 {
+        (0..tasks).for_each(work);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(work);
+    }
+}
+
+/// All rows of `c` for some panels, in blocks that are as even as they can be.
+///
+/// # Safety
+///
+/// As for a single block: `a`, `b`, `c` and `bias` are valid for what [`Block`] says, for `rows` rows and `panels` panels (at most
+/// `kernels.panels`).
+pub unsafe fn rows_of_blocks(kernels: &Kernels, first: Block, rows: usize, panels: usize) {
+    let blocks = rows.div_ceil(kernels.rows);
+    let mut done = 0;
+    for block in 0..blocks {
+        let count = (rows - done).div_ceil(blocks - block);
+        let call = Block { a: first.a.wrapping_add(done * first.a_stride), c: first.c.wrapping_add(done * first.c_stride), ..first };
+        // SAFETY: the caller's; `count` is between 1 and `kernels.rows`.
+        unsafe { (kernels.block[panels - 1][count - 1])(&call) };
+        done += count;
+    }
+}
+
+/// The left-hand side of [`multiply`]: `rows` rows of `depth` floats, `stride` floats apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub values: &'a [f32],
+    pub stride: usize,
+    pub rows: usize,
+    pub depth: usize,
+}
+
+/// Where the product goes: row `i` to `values[i * stride..]`, over the padded width of the right-hand side.
+pub struct Product<'a> {
+    pub values: &'a mut [f32],
+    pub stride: usize,
+    pub bias: Option<&'a [f32]>,
+    /// Added to what is there.
+    pub add: bool,
+}
+
+/// `c = a * b[from..from + depth]`, with the columns spread over the threads.
+pub fn multiply(kernels: &Kernels, a: Rows, b: &Packed, from: usize, c: Product) {
+    let width = b.width();
+    assert!(from + a.depth <= b.depth && a.rows > 0);
+    assert!((a.rows - 1) * a.stride + a.depth <= a.values.len() && (a.rows - 1) * c.stride + width <= c.values.len());
+    assert!(c.stride >= width && c.bias.is_none_or(|bias| bias.len() >= width));
+    let to = Shared::new(c.values);
+    // Few columns and many rows: rows are divided as well, or most threads would have nothing to do.
+    let groups = b.panels().div_ceil(kernels.panels);
+    let chunk = if groups >= rayon::current_num_threads() { a.rows } else { (a.rows / 4).max(64).min(a.rows) };
+    let chunks = a.rows.div_ceil(chunk);
+    in_parallel(groups * chunks, |task| {
+        let (panel, row) = (task / chunks * kernels.panels, task % chunks * chunk);
+        let panels = kernels.panels.min(b.panels() - panel);
+        let block = Block {
+            a: a.values[row * a.stride..].as_ptr(),
+            a_stride: a.stride,
+            segments: &[0],
+            depth: a.depth,
+            b: b.at(panel, from),
+            b_stride: b.stride(),
+            ahead: 0,
+            c: to.at(row * c.stride + panel * LANE),
+            c_stride: c.stride,
+            bias: c.bias.map_or(std::ptr::null(), |bias| bias[panel * LANE..].as_ptr()),
+            add: c.add,
+        };
+        // SAFETY: the bounds were checked above, and every task writes rows and columns of its own.
+        unsafe { rows_of_blocks(kernels, block, chunk.min(a.rows - row), panels) };
+    });
+}
+
+/// GFLOP/s of products that stay in the caches, one on each thread: the best of several rounds.
+pub fn peak_gflops(kernels: &Kernels) -> f64 {
+    const SIDE: usize = 192;
+    const TIMES: usize = 40;
+    let matrix = Packed::new(SIDE, SIDE, |i, j| (i + j) as f32 * 1e-4);
+    let threads = rayon::current_num_threads();
+    let round = || {
+        let start = std::time::Instant::now();
+        rayon::broadcast(|_| {
+            let (a, mut c) = (Aligned::zeros(SIDE * SIDE), Aligned::zeros(SIDE * SIDE));
+            for _ in 0..TIMES {
+                for panel in (0..matrix.panels()).step_by(kernels.panels) {
+                    let block = Block {
+                        a: a.as_ptr(),
+                        a_stride: SIDE,
+                        segments: &[0],
+                        depth: SIDE,
+                        b: matrix.at(panel, 0),
+                        b_stride: matrix.stride(),
+                        ahead: 0,
+                        c: c[panel * LANE..].as_mut_ptr(),
+                        c_stride: SIDE,
+                        bias: std::ptr::null(),
+                        add: false,
+                    };
+                    // SAFETY: all matrices are `SIDE` square.
+                    unsafe { rows_of_blocks(kernels, block, SIDE, kernels.panels.min(matrix.panels() - panel)) };
+                }
+            }
+            std::hint::black_box(&c[..]);
+        });
+        (2 * SIDE * SIDE * SIDE * TIMES * threads) as f64 / start.elapsed().as_secs_f64() / 1e9
+    };
+    (0..30).map(|_| round()).fold(0.0, f64::max)
+}

@@ -1,0 +1,574 @@
+//! The encoder and the shift decoder, put together from the kernels' layers.
+//!
+//! Both are made from the networks that [`crate::model`] built, so that the architecture is written down once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::attention::Attention;
+use super::buffer::{Aligned, Buffer, Pool};
+use super::convolution::{Base, Convolution, Method, Padded};
+use super::kernels::{Kernels, kernels};
+use super::map::{Affine, Map, Norm, activate, resampled};
+use super::matrix::{Packed, Product, Rows, multiply};
+use crate::model::blocks::{self, Layer, Resample};
+use crate::model::layers::{Conv, Linear, sinusoid, values};
+use crate::model::prediction::Heads;
+use crate::model::{ModelConfig, encoder, unet};
+
+/// A fully connected layer.
+#[derive(Debug)]
+pub struct Dense {
+    weights: Packed,
+    bias: Aligned,
+}
+
+impl Dense {
+    /// `weights`: `[output, input]`; `bias`: `[output]`.
+    pub fn new(weights: &[f32], bias: &[f32]) -> Self {
+        let input = weights.len() / bias.len();
+        let weights = Packed::new(input, bias.len(), |i, o| weights[o * input + i]);
+        Self { bias: Aligned::padded(bias, weights.width()), weights }
+    }
+
+    fn from_layer(layer: &Linear) -> Self {
+        Self::new(&values(&layer.weight), &values(&layer.bias))
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// `[rows, output]` (filled up to a multiple of 16), written or added.
+    pub fn apply(&self, kernels: &Kernels, x: Rows, output: &mut [f32], add: bool) {
+        let product = Product { values: output, stride: self.weights.width(), bias: Some(&self.bias), add };
+        multiply(kernels, x, &self.weights, 0, product);
+    }
+
+    /// One vector.
+    fn vector(&self, kernels: &Kernels, x: &[f32]) -> Vec<f32> {
+        let mut output = vec![0.0; self.weights.width()];
+        self.apply(kernels, Rows { values: x, stride: x.len(), rows: 1, depth: x.len() }, &mut output, false);
+        output.truncate(self.weights.columns);
+        output
+    }
+}
+
+fn silu(values: &mut [f32]) {
+    for v in values {
+        *v /= 1.0 + (-*v).exp();
+    }
+}
+
+/// All layers that turn one embedding into the residual blocks' modulations, as a single matrix.
+#[derive(Debug, Default)]
+struct Modulations {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Modulations {
+    /// Adds a layer; returns where its output starts.
+    fn add(&mut self, layer: &Linear) -> usize {
+        let start = self.bias.len();
+        self.weights.extend(values(&layer.weight));
+        self.bias.extend(values(&layer.bias));
+        start
+    }
+
+    fn dense(self) -> Dense {
+        Dense::new(&self.weights, &self.bias)
+    }
+}
+
+/// What modulates the residual blocks, for each image of the batch: the outputs of [`Modulations`].
+struct Conditions {
+    time: Vec<Arc<[f32]>>,
+    latent: Vec<Arc<[f32]>>,
+}
+
+#[derive(Debug)]
+struct ResBlock {
+    in_norm: Norm,
+    in_conv: Convolution,
+    /// Where this block's part of the modulations starts.
+    time: usize,
+    latent: Option<usize>,
+    out_norm: Norm,
+    out_conv: Convolution,
+    /// The 1 x 1 convolution past a block whose channels change.
+    skip: Option<Dense>,
+    resample: Resample,
+    output: usize,
+}
+
+fn convolution(conv: &Conv, side: usize) -> Convolution {
+    let [_, input, ..] = conv.weight.dims();
+    let method = Method::for_side(side, input, conv.stride);
+    Convolution::new(&values(&conv.weight), &values(&conv.bias), input, conv.stride, method)
+}
+
+impl ResBlock {
+    /// `side`: of the block's input; it becomes that of its output.
+    fn new(block: &blocks::ResBlock, side: &mut usize, time: &mut Modulations, latent: &mut Modulations) -> Self {
+        match block.resample {
+            Resample::Keep => {}
+            Resample::Up => *side *= 2,
+            Resample::Down => *side /= 2,
+        }
+        Self {
+            in_norm: Norm::new(&block.in_norm),
+            in_conv: convolution(&block.in_conv, *side),
+            time: time.add(&block.time),
+            latent: block.latent.as_ref().map(|layer| latent.add(layer)),
+            out_norm: Norm::new(&block.out_norm),
+            out_conv: convolution(&block.out_conv, *side),
+            skip: block.skip.as_ref().map(|conv| Dense::new(&values(&conv.weight), &values(&conv.bias))),
+            resample: block.resample,
+            output: block.out_norm.channels(),
+        }
+    }
+
+    /// `sources` are read as one map with their channels one after the other.
+    fn apply(&self, kernels: &Kernels, pool: &Pool, sources: &[&Map], conditions: &Conditions) -> Map {
+        let batch = sources[0].batch;
+        let affine: Vec<Affine> = (0..batch).map(|image| self.in_norm.affine(sources, image)).collect();
+        let x = activate(kernels, pool, sources, &affine, self.resample);
+        let shape = [batch, x.height, x.width, self.output];
+        let mut h = pool.take(shape.iter().product());
+        self.in_conv.apply(kernels, pool, &x, Base::Zero, &mut h);
+        drop(x);
+        let h = Map::new(kernels, h, shape);
+        let affine: Vec<Affine> = (0..batch).map(|image| self.modulated(&h, image, conditions)).collect();
+        let x = activate(kernels, pool, &[&h], &affine, Resample::Keep);
+        // The convolution is done with what it was computed from: its memory takes the result.
+        let Map { values: mut out, .. } = h;
+        let base = self.skipped(kernels, pool, sources, &mut out);
+        let base = match &base {
+            Skipped::Written => Base::Output,
+            Skipped::Same(map) => Base::Map(map),
+            Skipped::Made(map) => Base::Map(map),
+        };
+        self.out_conv.apply(kernels, pool, &x, base, &mut out);
+        Map::new(kernels, out, shape)
+    }
+
+    fn modulated(&self, h: &Map, image: usize, conditions: &Conditions) -> Affine {
+        let range = |start: usize| start..start + 2 * self.output;
+        let affine = self.out_norm.affine(&[h], image).then(&conditions.time[image][range(self.time)]);
+        match self.latent {
+            Some(start) => affine.then(&conditions.latent[image][range(start)]),
+            None => affine,
+        }
+    }
+
+    /// The way past the block: into `out`, or where it already is.
+    fn skipped<'a>(&self, kernels: &Kernels, pool: &Pool, sources: &[&'a Map], out: &mut [f32]) -> Skipped<'a> {
+        match (&self.skip, self.resample, sources) {
+            (None, Resample::Keep, [x]) => Skipped::Same(&x.values),
+            (None, resample, [x]) => Skipped::Made(resampled(pool, x, resample)),
+            (None, ..) => unreachable!("a block without a skip convolution has one input of its own width"),
+            (Some(skip), resample, sources) => {
+                let mut row = 0;
+                for source in sources {
+                    let made = (resample != Resample::Keep).then(|| resampled(pool, source, resample));
+                    let values: &[f32] = made.as_deref().unwrap_or(&source.values);
+                    let (depth, rows) = (source.channels, values.len() / source.channels);
+                    let product =
+                        Product { values: &mut *out, stride: self.output, bias: (row == 0).then_some(&skip.bias[..]), add: row > 0 };
+                    multiply(kernels, Rows { values, stride: depth, rows, depth }, &skip.weights, row, product);
+                    row += depth;
+                }
+                Skipped::Written
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.in_conv.bytes() + self.out_conv.bytes() + self.skip.as_ref().map_or(0, Dense::bytes)
+    }
+}
+
+/// What [`ResBlock::skipped`] found.
+enum Skipped<'a> {
+    Written,
+    Same(&'a [f32]),
+    Made(Buffer),
+}
+
+// Most are residual blocks, and there are some dozens in all.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+enum Step {
+    ResBlock(ResBlock),
+    Attention(Attention),
+}
+
+/// The layers of a stage that follow each other; only the first reads several sources.
+#[derive(Debug)]
+struct Stage(Vec<Step>);
+
+impl Stage {
+    fn new(stage: &blocks::Stage, side: &mut usize, time: &mut Modulations, latent: &mut Modulations) -> Self {
+        let step = |layer: &Layer| match layer {
+            Layer::ResBlock(block) => Step::ResBlock(ResBlock::new(block, side, time, latent)),
+            Layer::Attention(attention) => Step::Attention(Attention::new(attention)),
+            Layer::Conv(_) => unreachable!("the only stage that is a convolution is the network's first"),
+        };
+        Self(stage.layers.iter().map(step).collect())
+    }
+
+    fn apply(&self, kernels: &Kernels, pool: &Pool, sources: &[&Map], conditions: &Conditions) -> Map {
+        let mut x: Option<Map> = None;
+        for step in &self.0 {
+            x = Some(match (step, x.take()) {
+                (Step::ResBlock(block), None) => block.apply(kernels, pool, sources, conditions),
+                (Step::ResBlock(block), Some(x)) => block.apply(kernels, pool, &[&x], conditions),
+                (Step::Attention(attention), Some(x)) => attention.apply(kernels, pool, x),
+                (Step::Attention(_), None) => unreachable!("attention follows a residual block"),
+            });
+        }
+        x.expect("a stage has layers")
+    }
+
+    fn bytes(&self) -> usize {
+        let step = |step: &Step| match step {
+            Step::ResBlock(block) => block.bytes(),
+            Step::Attention(attention) => attention.bytes(),
+        };
+        self.0.iter().map(step).sum()
+    }
+}
+
+/// Middle block, upward path and output layers of one branch.
+#[derive(Debug)]
+struct DecoderHalf {
+    middle: Stage,
+    blocks: Vec<Stage>,
+    norm: Norm,
+    conv: Convolution,
+}
+
+impl DecoderHalf {
+    fn new(half: &unet::DecoderHalf, mut side: usize, time: &mut Modulations, latent: &mut Modulations) -> Self {
+        let middle = Stage::new(&half.middle_block, &mut side, time, latent);
+        let blocks = half.output_blocks.iter().map(|stage| Stage::new(stage, &mut side, time, latent)).collect();
+        Self { middle, blocks, norm: Norm::new(&half.out_norm), conv: convolution(&half.out_conv, side) }
+    }
+
+    /// `[batch, side, side, folded channels]`, the channels filled up to a multiple of 16.
+    fn apply(&self, kernels: &Kernels, pool: &Pool, features: &[Map], conditions: &Conditions) -> Buffer {
+        let mut skips = features.iter().rev();
+        let bottom = features.last().expect("the downward path has at least one block");
+        let mut h = self.middle.apply(kernels, pool, &[bottom], conditions);
+        for block in &self.blocks {
+            let skip = skips.next().expect("as many skips as output blocks");
+            h = block.apply(kernels, pool, &[&h, skip], conditions);
+        }
+        let affine: Vec<Affine> = (0..h.batch).map(|image| self.norm.affine(&[&h], image)).collect();
+        let x = activate(kernels, pool, &[&h], &affine, Resample::Keep);
+        let mut out = pool.take(h.batch * h.pixels() * self.conv.width());
+        self.conv.apply(kernels, pool, &x, Base::Zero, &mut out);
+        out
+    }
+
+    fn bytes(&self) -> usize {
+        self.middle.bytes() + self.blocks.iter().map(Stage::bytes).sum::<usize>() + self.conv.bytes()
+    }
+}
+
+/// Values that were computed for some key not long ago.
+#[derive(Debug)]
+struct Recent<K>(Mutex<HashMap<K, Arc<[f32]>>>);
+
+impl<K: std::hash::Hash + Eq> Recent<K> {
+    /// Floats that are kept; a decode of a hundred steps fits for every published network.
+    const MOST: usize = 6 << 20;
+
+    fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    fn get(&self, key: K, compute: impl FnOnce() -> Vec<f32>) -> Arc<[f32]> {
+        let mut known = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(value) = known.get(&key) {
+            return value.clone();
+        }
+        let value: Arc<[f32]> = compute().into();
+        if (known.len() + 1) * value.len() > Self::MOST {
+            known.clear();
+        }
+        known.insert(key, value.clone());
+        value
+    }
+}
+
+/// The DPM and the shift half, on the CPU.
+#[derive(Debug)]
+pub struct Decoder {
+    kernels: &'static Kernels,
+    pool: Pool,
+    config: ModelConfig,
+    heads: Heads,
+    time_embed: [Dense; 2],
+    /// From the time embedding to the modulations of all residual blocks.
+    time: Dense,
+    times: Recent<usize>,
+    label_emb: Dense,
+    /// The same from the embedding of the semantic latent, for the shift half.
+    latent: Dense,
+    latents: Recent<Vec<u32>>,
+    first: Convolution,
+    down: Vec<Stage>,
+    plain: DecoderHalf,
+    shift: DecoderHalf,
+}
+
+/// Images for a [`Decoder`]: `[batch, 3, size, size]` as plain floats, one timestep an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Noisy<'a> {
+    pub x_t: &'a [f32],
+    pub timesteps: &'a [usize],
+}
+
+impl Decoder {
+    pub fn new(decoder: &unet::ShiftDecoder, config: &ModelConfig) -> Self {
+        Self::with_kernels(decoder, config, kernels())
+    }
+
+    /// For particular kernels, which this machine must have.
+    pub(super) fn with_kernels(decoder: &unet::ShiftDecoder, config: &ModelConfig, kernels: &'static Kernels) -> Self {
+        let down = &decoder.denoiser.encoder_half;
+        let (mut time, mut latent) = (Modulations::default(), Modulations::default());
+        let mut side = config.grid();
+        let (first, rest) = down.input_blocks.split_first().expect("a network has a first convolution");
+        let [Layer::Conv(first)] = &first.layers[..] else { unreachable!("the first stage is a convolution") };
+        let first = convolution(first, side);
+        let time_embed = [Dense::from_layer(&down.time_embed[0]), Dense::from_layer(&down.time_embed[1])];
+        let down: Vec<Stage> = rest.iter().map(|stage| Stage::new(stage, &mut side, &mut time, &mut latent)).collect();
+        let plain = DecoderHalf::new(&decoder.denoiser.decoder_half, side, &mut time, &mut latent);
+        let shift = DecoderHalf::new(&decoder.shift.decoder_half, side, &mut time, &mut latent);
+        Self {
+            kernels,
+            pool: Pool::default(),
+            heads: decoder.denoiser.heads.clone(),
+            config: config.clone(),
+            time_embed,
+            time: time.dense(),
+            times: Recent::new(),
+            label_emb: Dense::from_layer(&decoder.shift.label_emb),
+            latent: latent.dense(),
+            latents: Recent::new(),
+            first,
+            down,
+            plain,
+            shift,
+        }
+    }
+
+    /// Bytes of all weights as they lie in memory.
+    pub fn bytes(&self) -> usize {
+        let dense = [&self.time_embed[0], &self.time_embed[1], &self.time, &self.label_emb, &self.latent];
+        dense.iter().map(|d| d.bytes()).sum::<usize>()
+            + self.first.bytes()
+            + self.down.iter().map(Stage::bytes).sum::<usize>()
+            + self.plain.bytes()
+            + self.shift.bytes()
+    }
+
+    /// The noise in `x_t`: `[batch, 3, size, size]`.
+    pub fn noise(&self, x: Noisy) -> Vec<f32> {
+        in_pool(|| {
+            let conditions = self.conditions(x, None);
+            let features = self.features(x, &conditions);
+            self.eps(x, &self.plain.apply(self.kernels, &self.pool, &features, &conditions))
+        })
+    }
+
+    /// `(eps, G)` for each of several sets of semantic latents (`[batch, latent]`) over the same images: the shared half and `eps` are
+    /// computed once, and all halves at the same time.
+    pub fn guided(&self, x: Noisy, latents: &[&[f32]]) -> (Vec<f32>, Vec<Vec<f32>>) {
+        in_pool(|| {
+            let plain = self.conditions(x, None);
+            let features = self.features(x, &plain);
+            let shifted = |z: &&[f32]| {
+                let conditions = self.conditions(x, Some(z));
+                self.gradient(x, &self.shift.apply(self.kernels, &self.pool, &features, &conditions))
+            };
+            rayon::join(
+                || self.eps(x, &self.plain.apply(self.kernels, &self.pool, &features, &plain)),
+                || latents.iter().map(shifted).collect(),
+            )
+        })
+    }
+
+    fn conditions(&self, x: Noisy, z: Option<&[f32]>) -> Conditions {
+        let width = self.config.latent_dim;
+        Conditions {
+            time: x.timesteps.iter().map(|t| self.times.get(*t, || self.time_modulations(*t))).collect(),
+            latent: z.map_or_else(Vec::new, |z| z.chunks_exact(width).map(|z| self.latent_modulations(z)).collect()),
+        }
+    }
+
+    fn time_modulations(&self, t: usize) -> Vec<f32> {
+        let mut h = sinusoid(t, self.config.denoiser.base_channel);
+        for layer in &self.time_embed {
+            h = layer.vector(self.kernels, &h);
+            silu(&mut h);
+        }
+        self.time.vector(self.kernels, &h)
+    }
+
+    fn latent_modulations(&self, z: &[f32]) -> Arc<[f32]> {
+        self.latents.get(z.iter().map(|v| v.to_bits()).collect(), || {
+            let mut h = self.label_emb.vector(self.kernels, z);
+            silu(&mut h);
+            self.latent.vector(self.kernels, &h)
+        })
+    }
+
+    /// The downward path: what every block of it gives, first block first.
+    fn features(&self, x: Noisy, conditions: &Conditions) -> Vec<Map> {
+        let (size, patch) = (self.config.image_size, self.config.patch);
+        let (grid, batch) = (self.config.grid(), x.timesteps.len());
+        let folded = fold(&self.pool, x.x_t, batch, size, patch);
+        let shape = [batch, grid, grid, self.first.width()];
+        let mut h = self.pool.take(shape.iter().product());
+        self.first.apply(self.kernels, &self.pool, &folded, Base::Zero, &mut h);
+        let mut features = vec![Map::new(self.kernels, h, shape)];
+        for stage in &self.down {
+            let h = stage.apply(self.kernels, &self.pool, &[&features[features.len() - 1]], conditions);
+            features.push(h);
+        }
+        features
+    }
+
+    fn eps(&self, x: Noisy, head: &[f32]) -> Vec<f32> {
+        let mut out = self.unfolded(head, x.timesteps.len());
+        let image = out.len() / x.timesteps.len();
+        for (i, t) in x.timesteps.iter().enumerate() {
+            if let Some([head, x_t]) = self.heads.noise_factors(*t).map(|factors| factors.map(|f| f as f32)) {
+                let range = i * image..(i + 1) * image;
+                for (out, x) in out[range.clone()].iter_mut().zip(&x.x_t[range]) {
+                    *out = *out * head + x * x_t;
+                }
+            }
+        }
+        out
+    }
+
+    fn gradient(&self, x: Noisy, head: &[f32]) -> Vec<f32> {
+        let mut out = self.unfolded(head, x.timesteps.len());
+        let image = out.len() / x.timesteps.len();
+        for (out, t) in out.chunks_exact_mut(image).zip(x.timesteps) {
+            if let Some(factor) = self.heads.gradient_factor(*t) {
+                out.iter_mut().for_each(|v| *v *= factor as f32);
+            }
+        }
+        out
+    }
+
+    /// Channels-last patches to `[batch, 3, size, size]` (PyTorch's `pixel_shuffle`).
+    fn unfolded(&self, head: &[f32], batch: usize) -> Vec<f32> {
+        let (size, patch, grid) = (self.config.image_size, self.config.patch, self.config.grid());
+        let width = head.len() / (batch * grid * grid);
+        let mut out = vec![0.0; batch * 3 * size * size];
+        for (i, pixel) in head.chunks_exact(width).enumerate() {
+            let (image, y, x) = (i / (grid * grid), i / grid % grid, i % grid);
+            for (line, run) in pixel[..3 * patch * patch].chunks_exact(patch).enumerate() {
+                out[pixel_at(size, patch, image, y, x, line)..][..patch].copy_from_slice(run);
+            }
+        }
+        out
+    }
+}
+
+/// Where in `[batch, 3, size, size]` a line of a patch starts; lines are counted through the patch's rows, channel by channel.
+fn pixel_at(size: usize, patch: usize, image: usize, y: usize, x: usize, line: usize) -> usize {
+    ((image * 3 + line / patch) * size + y * patch + line % patch) * size + x * patch
+}
+
+/// `[batch, 3, size, size]` to bordered channels-last patches (PyTorch's `pixel_unshuffle`).
+fn fold(pool: &Pool, values: &[f32], batch: usize, size: usize, patch: usize) -> Padded {
+    let (grid, channels) = (size / patch, 3 * patch * patch);
+    let mut out = Padded::new(pool, batch, grid, grid, channels);
+    for image in 0..batch {
+        for (y, x) in (0..grid * grid).map(|i| (i / grid, i % grid)) {
+            let start = out.offset(image, y + 1, x + 1);
+            for (line, run) in out.values[start..start + channels].chunks_exact_mut(patch).enumerate() {
+                run.copy_from_slice(&values[pixel_at(size, patch, image, y, x, line)..][..patch]);
+            }
+        }
+    }
+    out
+}
+
+/// Runs on a thread of the pool: forking from outside it costs a wake-up every time.
+fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
+/// The semantic encoder, on the CPU.
+#[derive(Debug)]
+pub struct Encoder {
+    kernels: &'static Kernels,
+    pool: Pool,
+    side: usize,
+    stages: Vec<EncoderStage>,
+    head: Dense,
+}
+
+#[derive(Debug)]
+struct EncoderStage {
+    conv: Convolution,
+    attention: Option<Attention>,
+    norm: Norm,
+}
+
+impl Encoder {
+    pub fn new(encoder: &encoder::Encoder, config: &ModelConfig) -> Self {
+        Self::with_kernels(encoder, config, kernels())
+    }
+
+    pub(super) fn with_kernels(encoder: &encoder::Encoder, config: &ModelConfig, kernels: &'static Kernels) -> Self {
+        let stage = |stage: &encoder::EncoderStage| EncoderStage {
+            conv: convolution(&stage.conv, 0),
+            attention: stage.attention.as_ref().map(Attention::new),
+            norm: Norm::new(&stage.norm),
+        };
+        let stages: Vec<EncoderStage> = encoder.stages.iter().map(stage).collect();
+        // The published head reads channels first.
+        let (weight, bias) = (values(&encoder.head.weight), values(&encoder.head.bias));
+        let channels = stages.last().map_or(1, |s| s.conv.width());
+        let input = weight.len() / bias.len();
+        let pixels = input / channels;
+        let reordered: Vec<f32> =
+            weight.chunks_exact(input).flat_map(|row| (0..input).map(move |i| row[i % channels * pixels + i / channels])).collect();
+        Self { kernels, pool: Pool::default(), side: config.encoder.image_size(), stages, head: Dense::new(&reordered, &bias) }
+    }
+
+    /// `[batch, 3, size, size]` in [-1, 1] to `[batch, latent]`.
+    pub fn forward(&self, x_0: &[f32]) -> Vec<f32> {
+        in_pool(|| {
+            let batch = x_0.len() / (3 * self.side * self.side);
+            let mut x = fold(&self.pool, x_0, batch, self.side, 1);
+            for stage in &self.stages {
+                let shape = [batch, x.height / 2, x.width / 2, stage.conv.width()];
+                let mut h = self.pool.take(shape.iter().product());
+                stage.conv.apply(self.kernels, &self.pool, &x, Base::Zero, &mut h);
+                let mut h = Map::new(self.kernels, h, shape);
+                if let Some(attention) = &stage.attention {
+                    h = attention.apply(self.kernels, &self.pool, h);
+                }
+                let affine: Vec<Affine> = (0..batch).map(|image| stage.norm.affine(&[&h], image)).collect();
+                x = activate(self.kernels, &self.pool, &[&h], &affine, Resample::Keep);
+            }
+            let (row, mut out) = (x.width * x.channels, Vec::new());
+            for image in 0..batch {
+                let flat: Vec<f32> = (1..=x.height).flat_map(|y| x.values[x.offset(image, y, 1)..][..row].iter().copied()).collect();
+                out.extend(self.head.vector(self.kernels, &flat));
+            }
+            out
+        })
+    }
+}
