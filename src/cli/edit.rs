@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
         if let Some(seed) = self.seed {
             latents.x_t = self.editor.noise(seed);
         } else {
-            let mut inversion = self.editor.inversion(&latents, self.recipe.steps);
+            let mut inversion = self.editor.inversion(&latents, self.recipe.steps, self.recipe.inversion);
             while self.editor.step_inversion(&mut inversion, &latents) {
                 self.bar.inc(1);
             }
@@ -302,9 +302,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Reading the photo takes as many steps as decoding it; noise from a seed takes none.
+/// What reading the photo and decoding it take; noise from a seed takes none.
 fn steps_a_photo(recipe: &Recipe, seed: Option<u64>) -> u64 {
-    recipe.steps as u64 * if seed.is_some() { 1 } else { 2 }
+    let reading = if seed.is_some() { 0 } else { recipe.inversion.evaluations(recipe.steps) };
+    (recipe.steps + reading) as u64
 }
 
 /// The applied recipe, or an empty one, with what the options say.

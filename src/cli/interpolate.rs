@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
 
 use super::ModelArgs;
+use crate::diffusion::Inversion;
 use crate::editing::Recipe;
 use crate::engine::edit::{EditError, Editor, InterpolationPath, Latents};
 use crate::photo::animation::{Sequence, SequenceError, SequenceFormat};
@@ -100,7 +101,7 @@ pub fn run(args: &InterpolateArgs) -> Result<(), InterpolateError> {
     let photos = [Photo::open(&args.a).map_err(EditError::from)?, Photo::open(&args.b).map_err(EditError::from)?];
     let editor = Editor::load(&args.model.bundle(), args.model.device)?;
     let frames = args.frames.unwrap_or(if format == SequenceFormat::Strip { 7 } else { 25 });
-    let bar = ProgressBar::new(((photos.len() + frames) * args.steps) as u64);
+    let bar = ProgressBar::new((photos.len() * Inversion::default().evaluations(args.steps) + frames * args.steps) as u64);
     bar.set_style(
         ProgressStyle::with_template("{msg:10} {wide_bar} {pos}/{len} steps, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
@@ -133,7 +134,7 @@ fn read(editor: &Editor, photo: &Photo, steps: usize, bar: &ProgressBar) -> Resu
     let faces = editor.find_faces(photo)?;
     let frame = faces.first().map_or_else(|| Frame::centre(photo), |face| face.fit().frame);
     let mut latents = editor.read(&editor.cut(photo, frame))?;
-    let mut inversion = editor.inversion(&latents, steps);
+    let mut inversion = editor.inversion(&latents, steps, Inversion::default());
     while editor.step_inversion(&mut inversion, &latents) {
         bar.inc(1);
     }

@@ -8,5 +8,5 @@ pub mod sampler;
 pub mod schedule;
 
 pub use interpolation::{lerp, slerp};
-pub use sampler::{Chain, Direction, guided_noise};
+pub use sampler::{Chain, Direction, Inversion, Solver, guided_noise};
 pub use schedule::{Betas, Schedule, ScheduleConfig};

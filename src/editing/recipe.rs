@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::diffusion::{Inversion, Solver};
+
 /// A whole edit. It always starts from the original latents, never from another edit, so nothing drifts and undo is exact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -15,6 +17,12 @@ pub struct Recipe {
     pub locked: BTreeSet<String>,
     /// Denoising steps of the final decode, and of the inversion.
     pub steps: usize,
+    /// How the decode takes its steps.
+    #[serde(default = "published_solver")]
+    pub solver: Solver,
+    /// How the photo's stochastic latent is inferred.
+    #[serde(default = "published_inversion")]
+    pub inversion: Inversion,
     /// Factor on the learned mean shift; 1 = as trained.
     pub guidance: f64,
     /// Share of the decode, at its end, that is left to the plain DPM (0 to 1).
@@ -23,8 +31,25 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { sliders: BTreeMap::new(), locked: BTreeSet::new(), steps: Self::DEFAULT_STEPS, guidance: 1.0, stop_percent: 0.0 }
+        Self {
+            sliders: BTreeMap::new(),
+            locked: BTreeSet::new(),
+            steps: Self::DEFAULT_STEPS,
+            solver: Solver::default(),
+            inversion: Inversion::default(),
+            guidance: 1.0,
+            stop_percent: 0.0,
+        }
     }
+}
+
+/// Recipes that were saved before there was a choice.
+fn published_solver() -> Solver {
+    Solver::Ddim
+}
+
+fn published_inversion() -> Inversion {
+    Inversion::Explicit
 }
 
 impl Recipe {

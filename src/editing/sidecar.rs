@@ -112,7 +112,7 @@ impl Sidecar {
 
     /// What a hand-written or damaged file may get wrong.
     fn check(&self) -> Result<(), String> {
-        let Recipe { sliders, locked: _, steps, guidance, stop_percent } = &self.recipe;
+        let Recipe { sliders, locked: _, steps, solver: _, inversion: _, guidance, stop_percent } = &self.recipe;
         if let Some((name, percent)) = sliders.iter().find(|(_, p)| !p.is_finite() || p.abs() > Recipe::MAX_PERCENT) {
             return Err(format!("{name} is {percent}, which is out of range (-1000 to 1000 percent)"));
         }
@@ -185,6 +185,21 @@ mod tests {
         assert_eq!(Sidecar::read(&path).unwrap(), sidecar());
         assert!(matches!(sidecar().write(&path, false), Err(SidecarError::Exists(_))));
         sidecar().write(&path, true).unwrap();
+    }
+
+    /// Such files made their pictures by the published sampler and must make the same ones again.
+    #[test]
+    fn a_recipe_without_a_sampler_keeps_the_published_one() {
+        use crate::diffusion::{Inversion, Solver};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.recipe.json");
+        let mut old = serde_json::to_value(sidecar()).unwrap();
+        let fields = old.as_object_mut().unwrap();
+        assert!(fields.remove("solver").is_some() && fields.remove("inversion").is_some());
+        std::fs::write(&path, old.to_string()).unwrap();
+        let recipe = Sidecar::read(&path).unwrap().recipe;
+        assert_eq!((recipe.solver, recipe.inversion), (Solver::Ddim, Inversion::Explicit));
+        assert_eq!(recipe.steps, sidecar().recipe.steps);
     }
 
     #[test]

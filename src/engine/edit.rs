@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::ModelCard;
 use crate::checkpoint::{Bundle, CheckpointError};
 use crate::device::{DeviceChoice, DeviceError};
-use crate::diffusion::{Chain, Direction, lerp, slerp};
+use crate::diffusion::{Chain, Inversion, lerp, slerp};
 use crate::editing::sidecar::{ModelEntry, SidecarError};
 use crate::editing::{Crop, LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError};
@@ -107,8 +107,8 @@ impl Editor {
     }
 
     /// The chain that infers the stochastic latent. Step it with [`Editor::step_inversion`]; its end goes into [`Latents::x_t`].
-    pub fn inversion(&self, latents: &Latents, steps: usize) -> Chain<4> {
-        Chain::new(&self.model.schedule, steps, Direction::Encode, self.image_tensor(latents.x_0.clone(), 1))
+    pub fn inversion(&self, latents: &Latents, steps: usize, inversion: Inversion) -> Chain<4> {
+        Chain::invert(&self.model.schedule, steps, inversion, self.image_tensor(latents.x_0.clone(), 1))
     }
 
     /// One step of an inversion; `false` at its end.
@@ -132,7 +132,7 @@ impl Editor {
 
     fn start(&self, x_t: Tensor<4>, z: Tensor<2>, recipe: &Recipe, steps: usize) -> Decode {
         let guidance = Guidance { strength: recipe.guidance, stop_percent: recipe.stop_percent };
-        Decode { chain: Chain::new(&self.model.schedule, steps.max(1), Direction::Decode, x_t), z, guidance }
+        Decode { chain: Chain::decode(&self.model.schedule, steps.max(1), recipe.solver, x_t), z, guidance }
     }
 
     /// One step of a decode; `false` at its end.

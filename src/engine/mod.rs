@@ -70,7 +70,7 @@ pub struct RenderRequest {
 /// How much time a picture may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Quality {
-    /// As many steps as fit about a seventh of a second, at least two: for dragging.
+    /// As many steps as fit about a tenth of a second, at least two: for dragging.
     Preview,
     /// The recipe's number of steps.
     Final,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 
+use crate::diffusion::Solver;
 use crate::editing::Recipe;
 use crate::photo::{Frame, Photo, Upsampling, put_back};
 
@@ -35,6 +36,7 @@ struct Base {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     steps: usize,
+    solver: Solver,
     guidance: f64,
     stop_percent: f64,
     inferred: bool,
@@ -43,7 +45,7 @@ pub struct Settings {
 impl Settings {
     /// `inferred`: whether the stochastic latent is the photo's own.
     pub fn new(recipe: &Recipe, steps: usize, inferred: bool) -> Self {
-        Self { steps, guidance: recipe.guidance, stop_percent: recipe.stop_percent, inferred }
+        Self { steps, solver: recipe.solver, guidance: recipe.guidance, stop_percent: recipe.stop_percent, inferred }
     }
 }
 

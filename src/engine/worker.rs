@@ -11,15 +11,15 @@ use super::edit::{Decode, EditError, Editor, Latents};
 use super::view::{Settings, View};
 use super::{Event, ExportRequest, Job, Quality, RenderRequest, Request};
 use crate::device::DeviceChoice;
-use crate::diffusion::Chain;
+use crate::diffusion::{Chain, Inversion};
 use crate::editing::sidecar::{self, SourceEntry};
 use crate::editing::{Recipe, Sidecar};
 use crate::face::Face;
 use crate::photo::{self, Frame, Photo, Upsampling};
 
 /// What a preview may take.
-const PREVIEW_BUDGET: Duration = Duration::from_millis(150);
-const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 2..=8;
+const PREVIEW_BUDGET: Duration = Duration::from_millis(100);
+const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 2..=10;
 
 pub(super) fn run(
     requests: Receiver<Request>,
@@ -240,7 +240,7 @@ impl Worker {
     fn read_frame(&mut self, photo: &Photo, frame: Frame) -> Result<Latents, EditError> {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
         let latents = editor.read(&editor.cut(photo, frame))?;
-        self.inversion = Some(editor.inversion(&latents, Recipe::DEFAULT_STEPS));
+        self.inversion = Some(editor.inversion(&latents, Recipe::DEFAULT_STEPS, Inversion::default()));
         (self.active, self.next, self.last) = (None, None, None);
         Ok(latents)
     }

@@ -15,9 +15,12 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     if subject.space.classifier.is_empty() {
         return Ok(vec![Line::missing(what, metric, "the bundle has no directions: run `train directions`")]);
     }
-    let z = latents::encode(|x| subject.model.semantic_latent(x), &subject.images, subject.model.device(), |done| {
-        (subject.tell)(format!("{what}: {done} images"))
-    });
+    let z = latents::encode(
+        |x| subject.model.semantic_latent(x),
+        &subject.images,
+        subject.model.device(),
+        |done| (subject.tell)(format!("{what}: {done} images")),
+    );
     let normalised: Vec<Vec<f32>> = z.values.chunks_exact(z.dim.max(1)).map(|z| subject.space.normalise(z)).collect();
     let known: Vec<usize> = (0..subject.images.len()).filter(|i| table.row(&subject.images.names[*i]).is_some()).collect();
     if known.is_empty() {

@@ -6,6 +6,7 @@ use image::imageops::{self, FilterType};
 use image::{DynamicImage, GenericImage, RgbImage};
 
 use super::{EvaluationError, drawing};
+use crate::diffusion::Inversion;
 use crate::editing::{Crop, Recipe, attributes, describe};
 use crate::engine::edit::{Editor, Latents};
 use crate::photo::{Frame, Photo, Upsampling, from_model};
@@ -71,7 +72,7 @@ fn pictures(editor: &Editor, photo: &Photo, options: &SheetOptions, tell: &dyn F
     let frame = editor.find_faces(photo)?.first().map_or_else(|| Frame::centre(photo), |face| face.fit().frame);
     tell(format!("reading {}", photo.name));
     let mut latents = editor.read(&editor.cut(photo, frame))?;
-    let mut inversion = editor.inversion(&latents, options.steps);
+    let mut inversion = editor.inversion(&latents, options.steps, Inversion::default());
     while editor.step_inversion(&mut inversion, &latents) {}
     latents.x_t = inversion.x;
     latents.inferred = true;

@@ -90,7 +90,7 @@ fn large_edit(editor: &Editor, sample: &Photo) -> Result<(), BenchError> {
     let mut latents = stages.take("  cut and encode", || editor.read(&editor.cut(&photo, frame)))?;
     let recipe = recipe(editor, 1);
     stages.take("  infer x_T", || {
-        let mut inversion = editor.inversion(&latents, recipe.steps);
+        let mut inversion = editor.inversion(&latents, recipe.steps, recipe.inversion);
         while editor.step_inversion(&mut inversion, &latents) {}
         latents.x_t = inversion.x;
     });
