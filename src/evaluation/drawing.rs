@@ -45,14 +45,15 @@ pub fn log_plot(title: &str, x_label: &str, y_label: &str, curves: &[Curve]) -> 
             .y_label_area_size(84)
             .build_cartesian_2d(left..right, (low / 1.5..high * 1.5).log_scale())
             .map_err(failed)?;
-        let number = |value: &f64| format!("{value:.0e}");
+        let (whole, power) = (|value: &f64| format!("{value:.0}"), |value: &f64| format!("{value:.0e}"));
         let style = (FONT, 17);
         chart
             .configure_mesh()
             .light_line_style(WHITE)
             .x_desc(x_label)
             .y_desc(y_label)
-            .y_label_formatter(&number)
+            .x_label_formatter(&whole)
+            .y_label_formatter(&power)
             .label_style(style)
             .axis_desc_style(style)
             .draw()
