@@ -16,8 +16,10 @@ const FLAT: f32 = 30.0;
 /// Most that fine detail is strengthened by, as a share of itself. Full strength would also raise the grain of skin.
 const MOST_GAIN: f32 = 0.25;
 /// Root mean square change of a neighbourhood (0 to 255 a channel) from which decoded pixels come in where the photo does not explain
-/// the edit, and at which they do so fully.
+/// the edit, and at which they do so the most.
 const LARGE: [f32; 2] = [20.0, 60.0];
+/// Most that decoded pixels count for. Alone, those of a small model are a blur amid sharp skin.
+const MOST_REPLACED: f32 = 0.6;
 
 /// Rows that are changed at a time.
 const BAND: usize = 256;
@@ -30,7 +32,7 @@ pub enum Upsampling {
     Smooth,
     /// The photo's fine detail follows what the change does with the coarse detail around it, so that a line that the edit removes
     /// does not stay behind as its own fine edges. Where the change is large and the photo no longer explains the edited picture,
-    /// decoded pixels take the place of its own.
+    /// decoded pixels are blended in.
     #[default]
     Guided,
 }
@@ -124,7 +126,7 @@ impl Change {
 
     /// Fits `edited = (1 + gain) * photo + offset` to the brightness around every pixel, as a guided filter does (He, Sun and Tang,
     /// 2010), and keeps the gain; upsampled, it is applied to that part of the photo which the model's size cannot hold. Where the
-    /// change is large and the two are not alike, nothing of that part is kept: what is left is the decoded picture.
+    /// change is large and the two are not alike, less of that part is kept: without any, what is left is the decoded picture.
     fn follow(&mut self, photo: &RgbImage) {
         let mut moments: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
         let mut energies: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
@@ -147,7 +149,7 @@ impl Change {
                 let gain = ((covariance - variance) / (variance.max(0.0) + FLAT)).clamp(-1.0, MOST_GAIN);
                 let (variance, edited_variance) = (variance.max(0.0), edited_variance.max(0.0));
                 let alike = ((covariance + FLAT) / ((variance + FLAT) * (edited_variance + FLAT)).sqrt()).clamp(0.0, 1.0);
-                let replaced = rise(energy.sqrt(), LARGE) * (1.0 - alike);
+                let replaced = MOST_REPLACED * rise(energy.sqrt(), LARGE) * (1.0 - alike);
                 let only = |v| [v, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
                 (only(gain), only(replaced))
             })

@@ -227,7 +227,9 @@ impl Adjustment {
     fn paint(&self, ui: &Ui, response: &Response, screen: &OnScreen) {
         let painter = ui.painter().with_clip_rect(screen.place.seen.intersect(ui.clip_rect()));
         let corners = self.corners(screen);
-        painter.add(outside(corners, screen.place.seen.size().length() + 2.0 * corners[0].distance(corners[2])));
+        painter
+            .with_clip_rect(screen.place.whole.intersect(painter.clip_rect()))
+            .add(outside(corners, screen.place.seen.size().length() + 2.0 * corners[0].distance(corners[2])));
         let colour = if response.has_focus() { Palette::of(ui.visuals()).accent } else { on_picture::DIVIDER };
         let line = |points: Vec<Pos2>, width: f32, colour: Color32| {
             painter.line(points.clone(), Stroke::new(width + 2.0, on_picture::SHADOW));
