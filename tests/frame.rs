@@ -276,6 +276,8 @@ fn a_frame_that_is_being_set_can_be_turned_dropped_and_led_back() {
 fn saving_offers_the_face_alone_a_quality_and_a_recipe() {
     let mut window = Window::open(people());
     let frame = window.frame();
+    window.harness.get_by_role_and_label(Role::Slider, "Smile").set_value_accesskit(80.0);
+    window.until("the change", |app| app.recipe().slider("Smiling") == 80.0);
     let path = window.save_as("face.jpg");
     window.harness.get_by_role_and_label(Role::RadioButton, "Only the square around the face").click();
     window.harness.get_by_role_and_label(Role::CheckBox, "Save a recipe beside it").click();
@@ -289,6 +291,13 @@ fn saving_offers_the_face_alone_a_quality_and_a_recipe() {
     let recipe = std::fs::read_to_string(path.with_extension("recipe.json")).expect("a recipe");
     let recipe: serde_json::Value = serde_json::from_str(&recipe).expect("JSON");
     assert_eq!((&recipe["crop"], &recipe["export"]["jpeg_quality"]), (&"full".into(), &60.into()));
+
+    // The command line makes the same file from it.
+    let at = |name: &str| window.folder.path().join(name);
+    let mut program = assert_cmd::Command::cargo_bin("pdae-studio").expect("the program is built");
+    program.arg("edit").arg(at("people.png")).arg("-o").arg(at("again.jpg")).arg("--model").arg(at("tiny"));
+    program.args(["--device", "cpu", "--recipe"]).arg(path.with_extension("recipe.json")).assert().success();
+    assert!(std::fs::read(&path).expect("saved") == std::fs::read(at("again.jpg")).expect("saved again"));
 
     // Both files are there now, and both are asked about.
     window.save_as("face.jpg");

@@ -141,6 +141,7 @@ struct Session<'a> {
     applied: Option<Sidecar>,
     recipe: Recipe,
     seed: Option<u64>,
+    inversion_steps: usize,
     crop: Crop,
     upsampling: Upsampling,
     options: ExportOptions,
@@ -208,13 +209,16 @@ impl<'a> Session<'a> {
         let seed = args.seed.or(applied.as_ref().and_then(|a| a.seed));
         let crop = args.crop_only.or(applied.as_ref().map(|a| a.crop)).unwrap_or_default();
         let upsampling = args.framing.upsampling().or(applied.as_ref().map(|a| a.upsampling)).unwrap_or_default();
-        let bar = ProgressBar::new(photos as u64 * steps_a_photo(&recipe, seed));
+        // A recipe from the window may have decoded in other steps than it read the photo in.
+        let own = applied.as_ref().and_then(|a| a.inversion_steps).filter(|_| args.steps.is_none());
+        let inversion_steps = own.unwrap_or(recipe.steps);
+        let bar = ProgressBar::new(photos as u64 * steps_a_photo(&recipe, inversion_steps, seed));
         bar.set_style(
             ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} steps, {eta} left")
                 .unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         bar.enable_steady_tick(Duration::from_millis(200));
-        Ok(Self { args, editor, applied, recipe, seed, crop, upsampling, options, bar })
+        Ok(Self { args, editor, applied, recipe, seed, inversion_steps, crop, upsampling, options, bar })
     }
 
     /// Edits one photo and says what came of it, except for an error's sentence.
@@ -224,7 +228,7 @@ impl<'a> Session<'a> {
         let mut warnings = vec![];
         let result = self.edit(job, &mut warnings);
         // A photo that failed early must not leave the bar short.
-        self.bar.set_position(steps_before + steps_a_photo(&self.recipe, self.seed));
+        self.bar.set_position(steps_before + steps_a_photo(&self.recipe, self.inversion_steps, self.seed));
         let milliseconds = start.elapsed().as_millis();
         self.bar.suspend(|| {
             for warning in &warnings {
@@ -259,7 +263,7 @@ impl<'a> Session<'a> {
         if let Some(seed) = self.seed {
             latents.x_t = self.editor.noise(seed);
         } else {
-            let mut inversion = self.editor.inversion(&latents, self.recipe.steps, self.recipe.inversion);
+            let mut inversion = self.editor.inversion(&latents, self.inversion_steps, self.recipe.inversion);
             while self.editor.step_inversion(&mut inversion, &latents) {
                 self.bar.inc(1);
             }
@@ -294,6 +298,7 @@ impl<'a> Session<'a> {
             model,
             frame,
             seed: self.seed,
+            inversion_steps: (self.inversion_steps != self.recipe.steps).then_some(self.inversion_steps),
             recipe: self.recipe.clone(),
             crop: self.crop,
             upsampling: self.upsampling,
@@ -303,8 +308,8 @@ impl<'a> Session<'a> {
 }
 
 /// What reading the photo and decoding it take; noise from a seed takes none.
-fn steps_a_photo(recipe: &Recipe, seed: Option<u64>) -> u64 {
-    let reading = if seed.is_some() { 0 } else { recipe.inversion.evaluations(recipe.steps) };
+fn steps_a_photo(recipe: &Recipe, inversion_steps: usize, seed: Option<u64>) -> u64 {
+    let reading = if seed.is_some() { 0 } else { recipe.inversion.evaluations(inversion_steps) };
     (recipe.steps + reading) as u64
 }
 

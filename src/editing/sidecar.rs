@@ -27,6 +27,9 @@ pub struct Sidecar {
     /// Where the stochastic latent came from: this seed's noise, or (without one) inversion of the photo.
     #[serde(default)]
     pub seed: Option<u64>,
+    /// Denoising steps of the inversion, where they are not those of the decode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inversion_steps: Option<usize>,
     #[serde(flatten)]
     pub recipe: Recipe,
     #[serde(default)]
@@ -116,8 +119,10 @@ impl Sidecar {
         if let Some((name, percent)) = sliders.iter().find(|(_, p)| !p.is_finite() || p.abs() > Recipe::MAX_PERCENT) {
             return Err(format!("{name} is {percent}, which is out of range (-1000 to 1000 percent)"));
         }
-        if !(1..=Recipe::MAX_STEPS).contains(steps) {
-            return Err(format!("{steps} steps are out of range (1 to {})", Recipe::MAX_STEPS));
+        for steps in std::iter::once(steps).chain(&self.inversion_steps) {
+            if !(1..=Recipe::MAX_STEPS).contains(steps) {
+                return Err(format!("{steps} steps are out of range (1 to {})", Recipe::MAX_STEPS));
+            }
         }
         if !self.frame.is_valid() {
             return Err("the frame is out of range".into());
@@ -170,6 +175,7 @@ mod tests {
             model: ModelEntry { name: "Tiny".into(), sha256: "34".into() },
             frame: Frame { centre: [1.5, 2.25], side: 3.0, angle: -0.5 },
             seed: Some(u64::MAX),
+            inversion_steps: Some(9),
             recipe,
             crop: Crop::Model,
             upsampling: Upsampling::Smooth,
@@ -211,6 +217,7 @@ mod tests {
             ("format", serde_json::json!(2), "newer"),
             ("steps", serde_json::json!(0), "0 steps"),
             ("steps", serde_json::json!(-1), "invalid"),
+            ("inversion_steps", serde_json::json!(0), "0 steps"),
             ("stop_percent", serde_json::json!(1.5), "stop_percent"),
             ("sliders", serde_json::json!({"Smiling": 5000}), "Smiling"),
             ("frame", serde_json::json!(null), "invalid"),

@@ -367,6 +367,7 @@ impl Worker {
                 model: editor.model_entry(),
                 frame: open.frame,
                 seed: (!open.latents.inferred).then_some(Latents::UNINFERRED_SEED),
+                inversion_steps: (recipe.steps != Recipe::DEFAULT_STEPS).then_some(Recipe::DEFAULT_STEPS),
                 recipe,
                 crop,
                 upsampling,

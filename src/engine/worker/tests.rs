@@ -211,5 +211,5 @@ fn an_export_of_the_face_alone_comes_with_its_recipe() {
     let saved = Sidecar::read(&sidecar::path_beside(&path)).unwrap();
     assert_eq!((saved.recipe, saved.crop, saved.export, saved.seed), (recipe, Crop::Full, options, None));
     assert_eq!(saved.frame, Frame::middle_of(80, 96));
-    assert_eq!(saved.model.sha256.len(), 64);
+    assert_eq!((saved.model.sha256.len(), saved.inversion_steps), (64, Some(Recipe::DEFAULT_STEPS)));
 }
