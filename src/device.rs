@@ -15,6 +15,8 @@ pub enum DeviceChoice {
     Cpu,
     /// The first adapter that wgpu finds, software ones included.
     Gpu,
+    /// One of the adapters that wgpu finds, by its place in [`list`].
+    Adapter(usize),
     /// NVIDIA's own interface; only in builds with the `cuda` feature.
     Cuda,
 }
@@ -63,6 +65,7 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(cpu()),
             Self::Gpu => first_wgpu(false).ok_or(DeviceError::NoGpu),
+            Self::Adapter(index) => adapters().into_iter().nth(index).map(|(device, _)| device).ok_or(DeviceError::NoGpu),
             Self::Cuda => cuda().ok_or(DeviceError::NoCuda),
             // A software rasteriser is a CPU with extra steps: the CPU backend is many times faster.
             Self::Auto => Ok(first_wgpu(true).unwrap_or_else(cpu)),
@@ -75,16 +78,31 @@ fn cpu() -> NamedDevice {
     NamedDevice { device: Device::flex(), name: format!("CPU, {cores} {}", if cores == 1 { "thread" } else { "threads" }) }
 }
 
-/// The first wgpu adapter; with `hardware`, the first that is a card and not a software rasteriser.
-fn first_wgpu(hardware: bool) -> Option<NamedDevice> {
+/// Everything that can be computed on, with the names that the system gives: the processor, then every adapter that wgpu finds.
+pub fn list() -> Vec<(DeviceChoice, String)> {
+    let mut found = vec![(DeviceChoice::Cpu, cpu().name)];
+    found.extend(adapters().into_iter().enumerate().map(|(i, (device, _))| (DeviceChoice::Adapter(i), device.name)));
+    found.extend(cuda().map(|device| (DeviceChoice::Cuda, device.name)));
+    found
+}
+
+/// Every wgpu adapter, and whether it is a card and not a software rasteriser.
+fn adapters() -> Vec<(NamedDevice, bool)> {
     // Without any driver the adapter search panics inside the GPU library.
     quietly(|| {
-        Device::enumerate(DeviceType::Wgpu).into_vec().into_iter().find_map(|device| {
+        let devices = Device::enumerate(DeviceType::Wgpu).into_vec();
+        let named = devices.into_iter().filter_map(|device| {
             let identity = device.identity()?;
-            (!hardware || identity.physical.is_some()).then_some(NamedDevice { device, name: identity.name })
-        })
+            Some((NamedDevice { device, name: identity.name }, identity.physical.is_some()))
+        });
+        named.collect()
     })
-    .flatten()
+    .unwrap_or_default()
+}
+
+/// The first wgpu adapter; with `hardware`, the first that is a card and not a software rasteriser.
+fn first_wgpu(hardware: bool) -> Option<NamedDevice> {
+    adapters().into_iter().find(|(_, is_card)| !hardware || *is_card).map(|(device, _)| device)
 }
 
 #[cfg(feature = "cuda")]

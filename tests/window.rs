@@ -1,5 +1,10 @@
 //! The real window with the real engine, without a screen: a tiny bundle, a generated photo, and what a person would do.
 
+#[path = "window/random.rs"]
+mod random;
+#[path = "window/stub.rs"]
+mod stub;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -272,6 +277,86 @@ fn menus_open_after_a_path_field_was_dismissed() {
 }
 
 #[test]
+fn the_way_between_two_photos_is_made_played_and_saved() {
+    let mut window = Window::open();
+    let second = window.path("second.png");
+    RgbImage::from_fn(80, 80, |x, y| Rgb([(x * 3) as u8, 40, (y * 3) as u8])).save(&second).expect("written");
+    window.click("Open…");
+    window.type_path(&second);
+    window.click("Open");
+    window.until("second photo", |app| app.photos() == 2 && !app.is_busy());
+    assert!(window.harness.query_by_role_and_label(Role::Button, "Show portrait").is_some(), "the open photos are shown");
+
+    window.click("Interpolate");
+    window.until("film strip", |app| app.interpolation().pictures_there() == 9);
+    for label in ["The first end", "The picture between", "The second end"] {
+        assert!(window.harness.query_by_role_and_label(Role::Image, label).is_some(), "{label}");
+    }
+    window.click("Picture 3 of 9");
+    assert!((window.app().interpolation().share() - 0.25).abs() < 1e-9);
+    window.slider("Between the ends").set_value_accesskit(0.6);
+    window.until("the picture at the slider", |app| app.interpolation().quality() == Some(Quality::Final));
+
+    let path = window.path("way.png");
+    window.click("Save strip as…");
+    window.type_path(&path);
+    window.click("Save");
+    window.until("notice", |app| app.notices().any(|notice| notice.starts_with("Saved")));
+    let strip = image::open(&path).expect("a strip");
+    assert_eq!((strip.width(), strip.height()), (9 * 512, 512));
+
+    // Only an ending of a moving format will do.
+    window.click("Save animation as…");
+    window.type_path(&window.path("way.bmp"));
+    window.click("Save");
+    assert!(window.app().notices().any(|notice| notice.contains("way.bmp")));
+
+    // Drawing never comes to rest while it plays.
+    window.harness.get_by_role_and_label(Role::Button, "Play").click();
+    window.until("playing", |app| app.interpolation().is_playing());
+    window.harness.get_by_role_and_label(Role::Button, "Pause").click();
+    window.until("a pause", |app| !app.interpolation().is_playing());
+    window.click("Photo");
+    window.slider("Smile");
+}
+
+#[test]
+fn each_open_photo_keeps_its_own_edit() {
+    let mut window = Window::open();
+    window.slider("Smile").set_value_accesskit(60.0);
+    window.until("the change", |app| app.recipe().slider("Smiling") == 60.0);
+    let image = egui::ColorImage::filled([120, 80], egui::Color32::from_rgb(90, 120, 150));
+    window.harness.event(egui::Event::PasteImage(image.into()));
+    window.until("the pasted picture", |app| app.photos() == 2 && !app.recipe().is_changed());
+    window.click("Show portrait");
+    window.until("the first photo", |app| app.recipe().slider("Smiling") == 60.0);
+    window.click("Undo");
+    assert_eq!(window.app().recipe().slider("Smiling"), 0.0, "its history came along");
+    window.click("Close portrait");
+    window.until("the other photo", |app| app.photos() == 1 && app.shown().is_some());
+    assert!(window.harness.query_by_role_and_label(Role::Image, "Pasted picture").is_some());
+}
+
+#[test]
+fn commands_are_found_by_their_words() {
+    let mut window = Window::open();
+    window.harness.key_press_modifiers(Modifiers::COMMAND, Key::K);
+    window.harness.run();
+    window.harness.get_by_label("Find a command").type_text("side by");
+    window.harness.run();
+    window.harness.key_press(Key::Enter);
+    window.harness.run();
+    assert!(window.harness.query_by_label("Find a command").is_none());
+    let chosen = window.harness.get_by_role_and_label(Role::Button, "Side by side");
+    assert_eq!(chosen.accesskit_node().toggled(), Some(egui::accesskit::Toggled::True));
+    window.click("Help");
+    window.harness.get_by_label_contains("About PDAE Studio").click();
+    window.harness.run();
+    assert!(window.harness.query_by_label_contains("nothing leaves it").is_some());
+    window.click("Close");
+}
+
+#[test]
 fn both_themes_and_all_ways_to_compare_look_as_they_did() {
     let Some(()) = catch_unwind(AssertUnwindSafe(|| drop(WgpuTestRenderer::new()))).ok() else {
         println!("SKIPPED both_themes_and_all_ways_to_compare_look_as_they_did: no graphics adapter");
@@ -295,6 +380,8 @@ fn both_themes_and_all_ways_to_compare_look_as_they_did() {
         let mut decoded = window.harness.get_by_role_and_label(Role::Image, "portrait").rect();
         decoded.min.x = decoded.center().x + 3.0;
         window.harness.mask(decoded);
+        let step = window.harness.get_by_role_and_label(Role::Button, "Smile +60").rect();
+        window.harness.mask(step);
         window.harness.snapshot_options(name, &options);
         results.extend_harness(&mut window.harness);
     }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::ModelArgs;
 use crate::diffusion::Inversion;
-use crate::editing::Recipe;
+use crate::editing::{Easing, Recipe, ping_pong};
 use crate::engine::edit::{EditError, Editor, InterpolationPath, Latents};
 use crate::photo::animation::{Sequence, SequenceError, SequenceFormat};
 use crate::photo::{ExportError, Frame, Photo};
@@ -30,7 +30,7 @@ pub struct InterpolateArgs {
     frames: Option<usize>,
     /// How the way is divided: evenly, or slowly at both ends.
     #[arg(long, value_enum, default_value_t)]
-    easing: Easing,
+    easing: EasingArg,
     /// Go back to A again, so that a repeated animation has no jump.
     #[arg(long)]
     ping_pong: bool,
@@ -57,7 +57,7 @@ pub struct InterpolateArgs {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Easing {
+enum EasingArg {
     #[default]
     Linear,
     Smooth,
@@ -76,19 +76,6 @@ pub enum InterpolateError {
     Edit(#[from] EditError),
     #[error(transparent)]
     Sequence(#[from] SequenceError),
-}
-
-impl Easing {
-    /// Shares of the way, from 0 to 1.
-    fn shares(self, frames: usize) -> impl Iterator<Item = f64> {
-        (0..frames).map(move |i| {
-            let t = i as f64 / (frames.max(2) - 1) as f64;
-            match self {
-                Self::Linear => t,
-                Self::Smooth => t * t * (3.0 - 2.0 * t),
-            }
-        })
-    }
 }
 
 pub fn run(args: &InterpolateArgs) -> Result<(), InterpolateError> {
@@ -110,7 +97,11 @@ pub fn run(args: &InterpolateArgs) -> Result<(), InterpolateError> {
     let [a, b] = [read(&editor, &photos[0], args.steps, &bar)?, read(&editor, &photos[1], args.steps, &bar)?];
     bar.set_message("Decoding");
     let mut pictures = vec![];
-    for alpha in args.easing.shares(frames) {
+    let easing = match args.easing {
+        EasingArg::Linear => Easing::Linear,
+        EasingArg::Smooth => Easing::Smooth,
+    };
+    for alpha in easing.shares(frames) {
         let path = match args.mode {
             Mode::Latent => InterpolationPath::Latent,
             Mode::Trajectory => InterpolationPath::Trajectory,
@@ -120,8 +111,7 @@ pub fn run(args: &InterpolateArgs) -> Result<(), InterpolateError> {
     }
     bar.finish_and_clear();
     if args.ping_pong {
-        // Neither end twice.
-        pictures.extend(pictures[1..frames - 1].iter().rev().cloned().collect::<Vec<_>>());
+        pictures = ping_pong(&pictures);
     }
     let count = pictures.len();
     let sequence = Sequence { frames: pictures, frame_time: 1000 / args.fps, state_source: !args.no_statement };
@@ -147,21 +137,5 @@ fn resized(picture: RgbImage, size: Option<u32>) -> RgbImage {
     match size {
         Some(size) if size != picture.width() => imageops::resize(&picture, size, size, FilterType::CatmullRom),
         _ => picture,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_ends_are_reached() {
-        for easing in [Easing::Linear, Easing::Smooth] {
-            let shares: Vec<f64> = easing.shares(5).collect();
-            assert_eq!((shares[0], shares[2], shares[4]), (0.0, 0.5, 1.0), "{easing:?}");
-            assert!(shares.windows(2).all(|w| w[0] < w[1]), "{easing:?}");
-        }
-        let (linear, smooth): (Vec<_>, Vec<_>) = (Easing::Linear.shares(9).collect(), Easing::Smooth.shares(9).collect());
-        assert!(smooth[1] < linear[1], "smooth starts slowly");
     }
 }

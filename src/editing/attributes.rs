@@ -51,7 +51,7 @@ pub fn describe(name: &str) -> Attribute {
         "Big_Lips" => ("Full lips", FaceAndAge),
         "Bags_Under_Eyes" => ("Bags under eyes", FaceAndAge),
         "Pale_Skin" => ("Pale skin", FaceAndAge),
-        "Attractive" => ("Attractive (as labelled)", FaceAndAge),
+        "Attractive" => ("Attractive", FaceAndAge),
         "Bangs" => ("Fringe", Hair),
         "Bald" => ("Bald", Hair),
         "Receding_Hairline" => ("Receding hairline", Hair),

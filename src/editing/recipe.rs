@@ -27,6 +27,20 @@ pub struct Recipe {
     pub guidance: f64,
     /// Share of the decode, at its end, that is left to the plain DPM (0 to 1).
     pub stop_percent: f64,
+    /// Share of fresh noise in the stochastic latent, mixed spherically: 0 is the photo's own, 1 keeps nothing of it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fresh_noise: f64,
+    /// Which fresh noise.
+    #[serde(skip_serializing_if = "is_first")]
+    pub noise_seed: u64,
+}
+
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
+}
+
+fn is_first(seed: &u64) -> bool {
+    *seed == 0
 }
 
 impl Default for Recipe {
@@ -39,6 +53,8 @@ impl Default for Recipe {
             inversion: Inversion::default(),
             guidance: 1.0,
             stop_percent: 0.0,
+            fresh_noise: 0.0,
+            noise_seed: 0,
         }
     }
 }
@@ -74,8 +90,8 @@ impl Recipe {
         }
     }
 
-    /// Whether any slider is off zero.
+    /// Whether it changes the photo: any slider off zero, or fresh noise.
     pub fn is_changed(&self) -> bool {
-        !self.sliders.is_empty()
+        !self.sliders.is_empty() || self.fresh_noise != 0.0
     }
 }

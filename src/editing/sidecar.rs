@@ -115,7 +115,8 @@ impl Sidecar {
 
     /// What a hand-written or damaged file may get wrong.
     fn check(&self) -> Result<(), String> {
-        let Recipe { sliders, locked: _, steps, solver: _, inversion: _, guidance, stop_percent } = &self.recipe;
+        let Recipe { sliders, locked: _, steps, solver: _, inversion: _, guidance, stop_percent, fresh_noise, noise_seed: _ } =
+            &self.recipe;
         if let Some((name, percent)) = sliders.iter().find(|(_, p)| !p.is_finite() || p.abs() > Recipe::MAX_PERCENT) {
             return Err(format!("{name} is {percent}, which is out of range (-1000 to 1000 percent)"));
         }
@@ -129,6 +130,9 @@ impl Sidecar {
         }
         if !guidance.is_finite() || !(0.0..=1.0).contains(stop_percent) {
             return Err("guidance or stop_percent is out of range".into());
+        }
+        if !(0.0..=1.0).contains(fresh_noise) {
+            return Err("fresh_noise is out of range (0 to 1)".into());
         }
         Ok(())
     }

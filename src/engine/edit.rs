@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use image::RgbImage;
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::ModelCard;
@@ -35,6 +36,8 @@ pub enum EditError {
     Sidecar(#[from] SidecarError),
     #[error("No model is loaded, so the photo cannot be read. Choose a model first.")]
     NoModel,
+    #[error("This model cannot make faces up: it comes without a latent DPM. Choose a model that has one, or vary an open photo.")]
+    NoLatentDpm,
     #[error("the model's output could not be read back from the device: {0}")]
     ReadBack(String),
 }
@@ -42,13 +45,13 @@ pub enum EditError {
 /// A bundle on a device.
 pub struct Editor {
     pub card: ModelCard,
-    model: Autoencoder,
-    space: LatentSpace,
+    pub(super) model: Autoencoder,
+    pub(super) space: LatentSpace,
     detector: Detector,
 }
 
 /// What is mixed on the way from one photo to another. The stochastic latents are mixed spherically in both.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InterpolationPath {
     /// The semantic latents, linearly.
     #[default]
@@ -61,9 +64,9 @@ pub enum InterpolationPath {
 #[derive(Debug, Clone)]
 pub struct Latents {
     /// The picture that was read, `[1, 3, size, size]` in [-1, 1].
-    x_0: Vec<f32>,
+    pub(super) x_0: Vec<f32>,
     /// Semantic latent.
-    z: Vec<f32>,
+    pub(super) z: Vec<f32>,
     /// Stochastic latent: noise until it is inferred.
     pub x_t: Tensor<4>,
     /// Whether `x_t` was inferred from the photo.
@@ -119,25 +122,51 @@ impl Editor {
     /// A decode of the photo under a recipe.
     pub fn decode(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
         let z = self.space.edit(&latents.z, &recipe.sliders, &recipe.locked);
-        self.start(latents.x_t.clone(), self.latent_tensor(z, 1), recipe, steps)
+        self.start(self.stochastic_latent(latents, recipe), self.latent_tensor(z, 1), recipe, steps)
+    }
+
+    /// The photo as it decodes without an edit, under a recipe's guidance.
+    pub fn decode_unedited(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
+        self.start(latents.x_t.clone(), self.latent_tensor(latents.z.clone(), 1), recipe, steps)
+    }
+
+    /// The stochastic latent that a recipe decodes: the photo's, with its share of fresh noise.
+    pub fn stochastic_latent(&self, latents: &Latents, recipe: &Recipe) -> Tensor<4> {
+        if recipe.fresh_noise == 0.0 {
+            return latents.x_t.clone();
+        }
+        slerp(latents.x_t.clone(), self.noise(recipe.noise_seed), recipe.fresh_noise.clamp(0.0, 1.0))
     }
 
     /// The edited photo and its plain reconstruction side by side in one batch.
     pub fn decode_pair(&self, latents: &Latents, recipe: &Recipe, steps: usize) -> Decode {
         let mut z = self.space.edit(&latents.z, &recipe.sliders, &recipe.locked);
         z.extend(&latents.z);
-        let x_t = Tensor::cat(vec![latents.x_t.clone(), latents.x_t.clone()], 0);
+        let x_t = Tensor::cat(vec![self.stochastic_latent(latents, recipe), latents.x_t.clone()], 0);
         self.start(x_t, self.latent_tensor(z, 2), recipe, steps)
     }
 
-    fn start(&self, x_t: Tensor<4>, z: Tensor<2>, recipe: &Recipe, steps: usize) -> Decode {
+    pub(super) fn start(&self, x_t: Tensor<4>, z: Tensor<2>, recipe: &Recipe, steps: usize) -> Decode {
+        self.start_guided(x_t, Guide::Latent(z), recipe, steps)
+    }
+
+    fn start_guided(&self, x_t: Tensor<4>, guide: Guide, recipe: &Recipe, steps: usize) -> Decode {
         let guidance = Guidance { strength: recipe.guidance, stop_percent: recipe.stop_percent };
-        Decode { chain: Chain::decode(&self.model.schedule, steps.max(1), recipe.solver, x_t), z, guidance }
+        Decode { chain: Chain::decode(&self.model.schedule, steps.max(1), recipe.solver, x_t), guide, guidance }
     }
 
     /// One step of a decode; `false` at its end.
     pub fn step(&self, decode: &mut Decode) -> bool {
-        self.model.step(&mut decode.chain, &decode.z, decode.guidance).is_some()
+        self.step_predicting(decode).is_some()
+    }
+
+    /// The same with the predicted pictures, `[batch, 3, size, size]` in [-1, 1].
+    pub(super) fn step_predicting(&self, decode: &mut Decode) -> Option<Tensor<4>> {
+        let Decode { chain, guide, guidance } = decode;
+        match guide {
+            Guide::Latent(z) => self.model.step(chain, z, *guidance),
+            Guide::Between { z_a, z_b, alpha } => self.model.step_between(chain, z_a, z_b, *alpha, *guidance),
+        }
     }
 
     /// The pictures at the end of a decode, one or two, each `[3, size, size]` in about [-1, 1].
@@ -172,6 +201,24 @@ impl Editor {
         self.image_tensor((0..3 * size * size).map(|_| StandardNormal.sample(&mut rng)).collect(), 1)
     }
 
+    /// The decode of a picture between two edited photos: `alpha` 0 is the first, 1 the second. Guidance is the first recipe's.
+    pub fn decode_between(
+        &self,
+        [(from, from_recipe), (to, to_recipe)]: [(&Latents, &Recipe); 2],
+        alpha: f64,
+        path: InterpolationPath,
+        steps: usize,
+    ) -> Decode {
+        let z = |latents: &Latents, recipe: &Recipe| self.latent_tensor(self.space.edit(&latents.z, &recipe.sliders, &recipe.locked), 1);
+        let (z_a, z_b) = (z(from, from_recipe), z(to, to_recipe));
+        let x_t = slerp(self.stochastic_latent(from, from_recipe), self.stochastic_latent(to, to_recipe), alpha);
+        let guide = match path {
+            InterpolationPath::Latent => Guide::Latent(lerp(z_a, z_b, alpha)),
+            InterpolationPath::Trajectory => Guide::Between { z_a, z_b, alpha },
+        };
+        self.start_guided(x_t, guide, from_recipe, steps)
+    }
+
     /// The picture between two photos: `alpha` 0 is the first, 1 the second. `steps` denoising steps.
     pub fn interpolate(
         &self,
@@ -181,21 +228,18 @@ impl Editor {
         path: InterpolationPath,
         steps: usize,
     ) -> Result<RgbImage, EditError> {
-        let (z_a, z_b) = (self.latent_tensor(from.z.clone(), 1), self.latent_tensor(to.z.clone(), 1));
-        let x_t = slerp(from.x_t.clone(), to.x_t.clone(), alpha);
-        let x_0 = match path {
-            InterpolationPath::Latent => self.model.decode(x_t, &lerp(z_a, z_b, alpha), steps, Guidance::default()),
-            InterpolationPath::Trajectory => self.model.decode_trajectory(x_t, &z_a, &z_b, alpha, steps),
-        };
-        Ok(from_model(&values(x_0)?, self.size()))
+        let plain = Recipe::default();
+        let mut decode = self.decode_between([(from, &plain), (to, &plain)], alpha, path, steps);
+        while self.step(&mut decode) {}
+        Ok(from_model(&values(decode.chain.x)?, self.size()))
     }
 
-    fn image_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<4> {
+    pub(super) fn image_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<4> {
         let size = self.model.config.image_size;
         self.model.tensor(values, [batch, 3, size, size])
     }
 
-    fn latent_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<2> {
+    pub(super) fn latent_tensor(&self, values: Vec<f32>, batch: usize) -> Tensor<2> {
         self.model.tensor(values, [batch, self.model.config.latent_dim])
     }
 }
@@ -203,11 +247,20 @@ impl Editor {
 /// A decode in progress.
 pub struct Decode {
     pub chain: Chain<4>,
-    z: Tensor<2>,
+    guide: Guide,
     guidance: Guidance,
 }
 
-/// A tensor's values on the host.
+/// What shifts the mean.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Guide {
+    /// One semantic latent a picture, `[batch, latent]`.
+    Latent(Tensor<2>),
+    /// The mixed shifts of two, each `[1, latent]`.
+    Between { z_a: Tensor<2>, z_b: Tensor<2>, alpha: f64 },
+}
+
+/// A tensor's values on the CPU, row-major.
 pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, EditError> {
     let data = tensor.try_into_data().map_err(|e| EditError::ReadBack(format!("{e:?}")))?;
     data.convert::<f32>().try_to_vec::<f32>().map_err(|e| EditError::ReadBack(format!("{e:?}")))

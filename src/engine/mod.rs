@@ -4,12 +4,18 @@
 //!   the worker looks for it between any two denoising steps: a final decode is dropped for it at once. A preview, which is only a
 //!   few steps, is finished first, or a drag faster than a preview would show nothing until the hand rests. Pictures never go back
 //!   to an older generation.
-//! - The worker does one denoising step of its most urgent job at a time (render, then inversion, then export), so a drag stays
-//!   live while a photo is still being inverted, and cancelling takes one step.
+//! - The worker does one denoising step of its most urgent job at a time (render, inversion of the present photo, export,
+//!   interpolation, inspection, samples, inversion of other photos), so a drag stays live while a photo is still being inverted, and
+//!   cancelling takes one step.
+//! - Several photos may be open. One of them is the present one, which renders and exports are of.
 //! - A panic inside a job becomes [`Event::Failed`]; the thread and the photo live on. If the device was a GPU, it is given up for
 //!   the CPU.
 
 pub mod edit;
+pub mod exploration;
+pub mod inspection;
+pub mod interpolation;
+pub mod latest;
 pub mod sample;
 pub mod view;
 mod worker;
@@ -18,36 +24,64 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Manifest;
 use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe};
 use crate::face::Face;
 use crate::model::Cost;
+use crate::photo::animation::Sequence;
 use crate::photo::{ExportOptions, Frame, Photo};
+use exploration::SampleRequest;
+use inspection::{ChainPicture, GapPoint, InspectRequest};
+use interpolation::InterpolationRequest;
+use latest::Latest;
+
+/// An open photo. Never used again after it is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PhotoId(pub u64);
 
 /// What the window may ask for.
 #[derive(Debug)]
 pub enum Request {
-    /// Use another bundle; the open photo is encoded again.
+    /// Use another bundle; the open photos are read again.
     LoadBundle(PathBuf),
-    /// Open a photo from a file.
+    /// Make a new bundle of a folder of published checkpoints, and use it.
+    Import { folder: PathBuf, output: PathBuf },
+    /// Compute on something else; the model is loaded and the open photos are read again.
+    UseDevice(DeviceChoice),
+    /// Answered by [`Event::Devices`].
+    ListDevices,
+    /// Open a photo from a file, beside those that are open, and make it the present one.
     OpenPath(PathBuf),
     /// Open a photo that is already in memory (paste).
     OpenPhoto(Box<Photo>),
-    /// Read the open photo again, under another frame. Answered by [`Event::Reframed`].
+    /// Open a face of the last grid.
+    OpenSample { generation: u64, index: usize },
+    /// Make another open photo the present one. Answered by [`Event::PhotoOpened`].
+    Select(PhotoId),
+    /// Forget a photo.
+    Close(PhotoId),
+    /// Read the present photo again, under another frame. Answered by [`Event::Reframed`].
     Reframe(Frame),
+    /// Make faces up, in place of any grid under way.
+    Sample(SampleRequest),
+    /// Look into the decode of the present photo, in place of any inspection under way.
+    Inspect(InspectRequest),
     /// Decode at full quality, put the change back into the photo and write it.
     Export(Box<ExportRequest>),
-    /// Give up the inversion and any export in progress.
+    /// Write pictures as a strip, an animation or a video, by the ending of `path`.
+    ExportSequence { path: PathBuf, sequence: Sequence, overwrite: bool },
+    /// Give up inversions, exports, interpolations, samples and inspections in progress.
     Cancel,
     #[cfg(test)]
     Panic,
 }
 
-/// The open photo as a file.
+/// The present photo as a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportRequest {
     pub path: PathBuf,
@@ -58,7 +92,7 @@ pub struct ExportRequest {
     pub save_recipe: bool,
 }
 
-/// A picture of the open photo under a recipe.
+/// A picture of the present photo under a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenderRequest {
     /// Rises with every request; events carry it back.
@@ -85,6 +119,11 @@ pub enum Job {
     ReadingPhoto,
     Rendering,
     Exporting,
+    Interpolating,
+    Sampling,
+    Inspecting,
+    /// Turning published checkpoints into a bundle.
+    Importing,
 }
 
 /// What the engine tells.
@@ -92,10 +131,13 @@ pub enum Job {
 pub enum Event {
     /// A bundle is ready.
     ModelLoaded(Arc<ModelCard>),
-    /// A photo is open: its name, size in pixels, the faces in it (best first), the frame that is used (around the best face; without
+    /// A photo is open and the present one, or was read again by another model: its name, size in pixels, the faces in it (best first), the frame that is used (around the best face; without
     /// any, the square in the middle), and what the model sees there at its own size (the "before" picture).
     PhotoOpened {
+        id: PhotoId,
         name: String,
+        /// The file it came from, if any.
+        path: Option<PathBuf>,
         width: u32,
         height: u32,
         faces: Arc<[Face]>,
@@ -107,7 +149,8 @@ pub enum Event {
         frame: Frame,
         original: Arc<RgbImage>,
     },
-    /// The stochastic latent is inferred: pictures now rebuild the photo exactly. The newest recipe is rendered again by itself.
+    /// A stochastic latent is inferred. If it is the present photo's, pictures now rebuild it exactly, and the newest recipe is rendered
+    /// again by itself.
     LatentsReady,
     Progress {
         job: Job,
@@ -121,8 +164,41 @@ pub enum Event {
         image: Arc<RgbImage>,
         step: Duration,
     },
+    /// A picture on the way between two photos, at `share` of it.
+    Between {
+        generation: u64,
+        share: f64,
+        quality: Quality,
+        image: Arc<RgbImage>,
+    },
+    /// A made-up face.
+    Sampled {
+        generation: u64,
+        index: usize,
+        image: Arc<RgbImage>,
+    },
+    /// The stochastic latent of the photo that is inspected, as a picture.
+    NoiseSeen {
+        generation: u64,
+        image: Arc<RgbImage>,
+    },
+    /// A step of the decode that is inspected.
+    ChainSeen {
+        generation: u64,
+        picture: Arc<ChainPicture>,
+    },
+    GapMeasured {
+        generation: u64,
+        point: GapPoint,
+    },
+    /// What can be computed on, with the names that the system gives.
+    Devices(Vec<(DeviceChoice, String)>),
     Exported {
         path: PathBuf,
+    },
+    /// A job without a result of its own is done.
+    Finished {
+        job: Job,
     },
     Cancelled {
         job: Job,
@@ -148,10 +224,20 @@ pub struct ModelCard {
 /// The window's end of the engine. Dropping it ends the thread after the step in progress.
 pub struct Engine {
     requests: Sender<Request>,
-    renders: Sender<RenderRequest>,
-    // A clone of the worker's end: taking a waiting request back is how a newer one supersedes it.
-    waiting_renders: Receiver<RenderRequest>,
+    renders: Latest<RenderRequest>,
+    interpolations: Latest<InterpolationRequest>,
     events: Receiver<Event>,
+}
+
+/// The thread's end of the engine.
+pub struct Ends {
+    /// To be taken before the others: a render that was asked for after a photo is of that photo.
+    pub requests: Receiver<Request>,
+    pub renders: Receiver<RenderRequest>,
+    pub interpolations: Receiver<InterpolationRequest>,
+    pub events: Sender<Event>,
+    /// To be called after every event.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Requests that may wait; more than a person can click in the time of one step.
@@ -159,17 +245,27 @@ const WAITING: usize = 64;
 
 impl Engine {
     /// Starts the thread and loads a bundle. `wake` is called after every event (to ask the window for a repaint).
-    pub fn start(bundle: PathBuf, device: DeviceChoice, wake: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(bundle: PathBuf, device: DeviceChoice, wake: impl Fn() + Send + Sync + 'static) -> std::io::Result<Self> {
+        Self::start_with(wake, move |ends| worker::run(ends, bundle, device))
+    }
+
+    /// The same with another worker, which returns when `requests` is disconnected: for tests without a model.
+    pub fn start_with(wake: impl Fn() + Send + Sync + 'static, worker: impl FnOnce(Ends) + Send + 'static) -> std::io::Result<Self> {
         let (requests, worker_requests) = bounded(WAITING);
-        let (renders, waiting_renders) = bounded(1);
+        let (renders, worker_renders) = Latest::new();
+        let (interpolations, worker_interpolations) = Latest::new();
         // Events are never dropped and never block the worker on a window that is busy: this one is unbounded on purpose, and
         // the worker's own pace bounds it.
         let (worker_events, events) = crossbeam_channel::unbounded();
-        let worker_renders = waiting_renders.clone();
-        std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || worker::run(worker_requests, worker_renders, worker_events, Box::new(wake), bundle, device))?;
-        Ok(Self { requests, renders, waiting_renders, events })
+        let ends = Ends {
+            requests: worker_requests,
+            renders: worker_renders,
+            interpolations: worker_interpolations,
+            events: worker_events,
+            wake: Arc::new(wake),
+        };
+        std::thread::Builder::new().name("engine".into()).spawn(move || worker(ends))?;
+        Ok(Self { requests, renders, interpolations, events })
     }
 
     /// Sends a request; `false` if the engine is too busy to take it (the queue is full) or gone.
@@ -179,16 +275,12 @@ impl Engine {
 
     /// Asks for a picture in place of any that is still waiting. Never blocks.
     pub fn render(&self, request: RenderRequest) {
-        let mut request = request;
-        loop {
-            match self.renders.try_send(request) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-                Err(TrySendError::Full(back)) => {
-                    request = back;
-                    let _ = self.waiting_renders.try_recv();
-                }
-            }
-        }
+        self.renders.put(request);
+    }
+
+    /// Asks for pictures between two photos in place of any that were asked for before. Never blocks.
+    pub fn interpolate(&self, request: InterpolationRequest) {
+        self.interpolations.put(request);
     }
 
     /// Events, oldest first.

@@ -1,9 +1,11 @@
 //! The open photo at the size of a screen, with every edit put back into it: what the window shows.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 
+use super::interpolation::SIDE;
 use crate::diffusion::Solver;
 use crate::editing::Recipe;
 use crate::photo::{Frame, Photo, Upsampling, put_back};
@@ -22,6 +24,8 @@ pub struct View {
     frame: Frame,
     /// Newest last.
     bases: Vec<Base>,
+    /// The frame at [`SIDE`] pixels, once it was asked for.
+    cut: OnceCell<RgbImage>,
 }
 
 /// How the unedited photo decodes. Edits are put back as their difference from it, so what the model cannot rebuild stays as it is.
@@ -57,9 +61,9 @@ impl View {
         let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
         let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
         match view {
-            Ok(view) => Self { photo: view, frame: frame.scaled(scale), bases: Vec::new() },
+            Ok(view) => Self { photo: view, frame: frame.scaled(scale), bases: Vec::new(), cut: OnceCell::new() },
             // A strip too narrow to be made smaller.
-            Err(_) => Self { photo: photo.clone(), frame, bases: Vec::new() },
+            Err(_) => Self { photo: photo.clone(), frame, bases: Vec::new(), cut: OnceCell::new() },
         }
     }
 
@@ -71,6 +75,16 @@ impl View {
     /// Whether a decode with these settings can be shown without decoding the unedited photo beside it.
     pub fn has_base(&self, settings: Settings) -> bool {
         self.bases.iter().any(|base| base.settings == settings)
+    }
+
+    /// How the unedited photo decodes with these settings, if that is known: `[3, size, size]` in [-1, 1].
+    pub fn base(&self, settings: Settings) -> Option<&[f32]> {
+        self.bases.iter().find(|base| base.settings == settings).map(|base| &*base.picture)
+    }
+
+    /// The unedited frame, [`SIDE`] pixels wide and high.
+    pub fn cut(&self) -> &RgbImage {
+        self.cut.get_or_init(|| self.frame.cut(&self.photo, SIDE))
     }
 
     /// Keeps how the unedited photo decodes: `[3, size, size]` in [-1, 1].

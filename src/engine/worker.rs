@@ -1,44 +1,50 @@
-//! The thread behind [`super::Engine`].
+//! The thread behind [`super::Engine`]. Jobs other than opening, rendering and exporting have a file each.
+
+mod exploration;
+mod inspection;
+mod interpolation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
+use crossbeam_channel::{Select, Sender, TryRecvError};
 
 use super::edit::{Decode, EditError, Editor, Latents};
 use super::view::{Settings, View};
-use super::{Event, ExportRequest, Job, Quality, RenderRequest, Request};
-use crate::device::DeviceChoice;
+use super::{Ends, Event, ExportRequest, Job, PhotoId, Quality, RenderRequest, Request};
+use crate::checkpoint::import::{ImportOptions, import};
+use crate::device::{self, DeviceChoice};
 use crate::diffusion::{Chain, Inversion};
 use crate::editing::sidecar::{self, SourceEntry};
 use crate::editing::{Recipe, Sidecar};
 use crate::face::Face;
+use crate::photo::animation::Sequence;
 use crate::photo::{self, Frame, Photo, Upsampling};
+use exploration::Sampling;
+use inspection::Inspection;
+use interpolation::Interpolation;
 
 /// What a preview may take.
 const PREVIEW_BUDGET: Duration = Duration::from_millis(100);
 const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 2..=10;
 
-pub(super) fn run(
-    requests: Receiver<Request>,
-    renders: Receiver<RenderRequest>,
-    events: Sender<Event>,
-    wake: Box<dyn Fn() + Send>,
-    bundle: PathBuf,
-    device: DeviceChoice,
-) {
+pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends, bundle: PathBuf, device: DeviceChoice) {
     let mut worker = Worker {
         events,
         wake,
         device,
         editor: None,
-        open: None,
+        photos: Vec::new(),
+        present: None,
+        next_id: 1,
         active: None,
         next: None,
         last: None,
-        inversion: None,
+        interpolation: Interpolation::default(),
+        sampling: Sampling::default(),
+        inspection: None,
         export: None,
         step_time: None,
     };
@@ -46,6 +52,7 @@ pub(super) fn run(
     let mut select = Select::new();
     select.recv(&requests);
     select.recv(&renders);
+    select.recv(&interpolations);
     loop {
         if !worker.has_work() {
             select.ready();
@@ -61,33 +68,45 @@ pub(super) fn run(
         if let Ok(render) = renders.try_recv() {
             worker.take_render(render);
         }
+        if let Ok(interpolation) = interpolations.try_recv() {
+            worker.interpolation.take(interpolation);
+        }
         worker.step();
     }
 }
 
 struct Worker {
     events: Sender<Event>,
-    wake: Box<dyn Fn() + Send>,
+    wake: Arc<dyn Fn() + Send + Sync>,
     device: DeviceChoice,
     editor: Option<Editor>,
-    open: Option<OpenPhoto>,
+    /// In the order of their opening.
+    photos: Vec<OpenPhoto>,
+    /// The one that renders and exports are of.
+    present: Option<PhotoId>,
+    next_id: u64,
     active: Option<Render>,
     /// Waits for a preview in progress.
     next: Option<RenderRequest>,
     /// Rendered again when the stochastic latent has been inferred.
     last: Option<RenderRequest>,
-    inversion: Option<Chain<4>>,
+    interpolation: Interpolation,
+    sampling: Sampling,
+    inspection: Option<Inspection>,
     export: Option<Export>,
     /// One denoising step, as measured over the last decode.
     step_time: Option<Duration>,
 }
 
 struct OpenPhoto {
+    id: PhotoId,
     photo: Photo,
     faces: Arc<[Face]>,
     frame: Frame,
     view: View,
     latents: Latents,
+    /// On the way to the stochastic latent.
+    inversion: Option<Chain<4>>,
 }
 
 struct Render {
@@ -106,7 +125,33 @@ struct Export {
 
 impl Worker {
     fn has_work(&self) -> bool {
-        self.active.is_some() || self.next.is_some() || self.inversion.is_some() || self.export.is_some()
+        self.active.is_some()
+            || self.next.is_some()
+            || self.inverting().is_some()
+            || self.export.is_some()
+            || self.interpolation.has_work()
+            || self.sampling.has_work()
+            || self.inspection.is_some()
+    }
+
+    fn index(&self, id: PhotoId) -> Option<usize> {
+        self.photos.iter().position(|photo| photo.id == id)
+    }
+
+    fn present(&self) -> Option<&OpenPhoto> {
+        self.photos.get(self.index(self.present?)?)
+    }
+
+    fn present_mut(&mut self) -> Option<&mut OpenPhoto> {
+        let index = self.index(self.present?)?;
+        self.photos.get_mut(index)
+    }
+
+    /// The photo whose stochastic latent is inferred next: the present one before all others.
+    fn inverting(&self) -> Option<usize> {
+        let inverts = |photo: &OpenPhoto| photo.inversion.is_some();
+        let present = self.present.and_then(|id| self.index(id)).filter(|i| inverts(&self.photos[*i]));
+        present.or_else(|| self.photos.iter().position(inverts))
     }
 
     fn tell(&self, event: Event) {
@@ -129,10 +174,7 @@ impl Worker {
             }
             Err(panic) => {
                 let details = panic_text(&*panic);
-                self.active = None;
-                self.next = None;
-                self.inversion = None;
-                self.export = None;
+                self.drop_jobs();
                 self.recover(job, details);
             }
         }
@@ -141,9 +183,34 @@ impl Worker {
     fn drop_job(&mut self, job: Job) {
         match job {
             Job::Rendering => self.active = None,
-            Job::ReadingPhoto => self.inversion = None,
+            Job::ReadingPhoto => self.photos.iter_mut().for_each(|photo| photo.inversion = None),
             Job::Exporting => self.export = None,
-            Job::LoadingModel | Job::OpeningPhoto => {}
+            Job::Interpolating => self.interpolation = Interpolation::default(),
+            Job::Sampling => self.sampling.stop(),
+            Job::Inspecting => self.inspection = None,
+            Job::LoadingModel | Job::OpeningPhoto | Job::Importing => {}
+        }
+    }
+
+    fn drop_jobs(&mut self) {
+        for job in [Job::Rendering, Job::ReadingPhoto, Job::Exporting, Job::Interpolating, Job::Sampling, Job::Inspecting] {
+            self.drop_job(job);
+        }
+        self.next = None;
+    }
+
+    /// What a person may cancel and what is under way of it.
+    fn cancel(&mut self) {
+        let running = [
+            (Job::ReadingPhoto, self.inverting().is_some()),
+            (Job::Exporting, self.export.is_some()),
+            (Job::Interpolating, self.interpolation.has_work()),
+            (Job::Sampling, self.sampling.has_work()),
+            (Job::Inspecting, self.inspection.is_some()),
+        ];
+        for (job, _) in running.into_iter().filter(|(_, running)| *running) {
+            self.drop_job(job);
+            self.tell(Event::Cancelled { job });
         }
     }
 
@@ -174,18 +241,25 @@ impl Worker {
     fn handle(&mut self, request: Request) {
         match request {
             Request::LoadBundle(path) => self.guarded(Job::LoadingModel, |w| w.load(path)),
+            Request::Import { folder, output } => self.guarded(Job::Importing, |w| w.import(&folder, &output)),
+            Request::UseDevice(choice) => self.guarded(Job::LoadingModel, |w| w.use_device(choice)),
+            Request::ListDevices => self.tell(Event::Devices(device::list())),
             Request::OpenPath(path) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(Photo::open(&path)?)),
             Request::OpenPhoto(photo) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(*photo)),
-            Request::Reframe(frame) => self.guarded(Job::OpeningPhoto, |w| w.reframe(frame)),
-            Request::Export(request) => self.export = Some(Export { request: *request, decode: None }),
-            Request::Cancel => {
-                if self.inversion.take().is_some() {
-                    self.tell(Event::Cancelled { job: Job::ReadingPhoto });
-                }
-                if self.export.take().is_some() {
-                    self.tell(Event::Cancelled { job: Job::Exporting });
+            Request::OpenSample { generation, index } => self.guarded(Job::OpeningPhoto, |w| w.open_sample(generation, index)),
+            Request::Select(id) => {
+                self.select(id);
+                if let Some(open) = self.present() {
+                    self.tell(opened(open));
                 }
             }
+            Request::Close(id) => self.close(id),
+            Request::Reframe(frame) => self.guarded(Job::OpeningPhoto, |w| w.reframe(frame)),
+            Request::Sample(request) => self.sampling.start(request),
+            Request::Inspect(request) => self.guarded(Job::Inspecting, |w| w.start_inspection(request)),
+            Request::Export(request) => self.export = Some(Export { request: *request, decode: None }),
+            Request::ExportSequence { path, sequence, overwrite } => self.write_sequence(path, sequence, overwrite),
+            Request::Cancel => self.cancel(),
             #[cfg(test)]
             Request::Panic => self.guarded(Job::Rendering, |_| panic!("on purpose")),
         }
@@ -193,56 +267,89 @@ impl Worker {
 
     fn load(&mut self, bundle: PathBuf) -> Result<(), EditError> {
         let editor = Editor::load(&bundle, self.device)?;
+        self.drop_jobs();
+        self.sampling = Sampling::default();
         self.tell(Event::ModelLoaded(Arc::new(editor.card.clone())));
         self.editor = Some(editor);
         self.step_time = None;
-        match self.open.take() {
-            Some(OpenPhoto { photo, faces, frame, .. }) => self.read_photo(photo, faces, frame),
-            None => Ok(()),
+        for i in 0..self.photos.len() {
+            let latents = self.read_frame(&self.photos[i].photo, self.photos[i].frame)?;
+            let open = &mut self.photos[i];
+            open.view = View::new(&open.photo, open.frame);
+            (open.latents, open.inversion) = latents;
+            if self.present == Some(self.photos[i].id) {
+                self.tell(opened(&self.photos[i]));
+            }
         }
+        Ok(())
+    }
+
+    fn import(&mut self, folder: &Path, output: &Path) -> Result<(), EditError> {
+        let name = folder.file_name().map_or_else(|| ImportOptions::default().name, |name| name.to_string_lossy().into_owned());
+        import(folder, &ImportOptions { name, ..Default::default() })?.save(output, false)?;
+        self.tell(Event::Finished { job: Job::Importing });
+        self.load(output.into())
+    }
+
+    fn use_device(&mut self, choice: DeviceChoice) -> Result<(), EditError> {
+        let before = std::mem::replace(&mut self.device, choice);
+        let Some(bundle) = self.editor.as_ref().map(|editor| editor.card.folder.clone()) else { return Ok(()) };
+        // The old device goes on where the new one cannot be had.
+        self.load(bundle).inspect_err(|_| self.device = before)
     }
 
     fn open_photo(&mut self, photo: Photo) -> Result<(), EditError> {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
         let faces: Arc<[Face]> = editor.find_faces(&photo)?.into();
         let frame = faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
-        self.read_photo(photo, faces, frame)
-    }
-
-    fn read_photo(&mut self, photo: Photo, faces: Arc<[Face]>, frame: Frame) -> Result<(), EditError> {
-        let latents = self.read_frame(&photo, frame)?;
-        let view = View::new(&photo, frame);
-        let (name, width, height, original) = (photo.name.clone(), photo.width(), photo.height(), view.original());
-        self.open = Some(OpenPhoto { photo, faces: faces.clone(), frame, view, latents });
-        self.tell(Event::PhotoOpened { name, width, height, faces, frame, original });
+        let (latents, inversion) = self.read_frame(&photo, frame)?;
+        self.add_photo(photo, faces, frame, latents, inversion);
         Ok(())
     }
 
+    /// Makes a photo that has been read the present one.
+    fn add_photo(&mut self, photo: Photo, faces: Arc<[Face]>, frame: Frame, latents: Latents, inversion: Option<Chain<4>>) {
+        let id = PhotoId(self.next_id);
+        self.next_id += 1;
+        let view = View::new(&photo, frame);
+        let open = OpenPhoto { id, photo, faces, frame, view, latents, inversion };
+        self.select(id);
+        self.tell(opened(&open));
+        self.photos.push(open);
+    }
+
+    fn select(&mut self, id: PhotoId) {
+        self.present = Some(id);
+        // Pictures of the photo before are no longer wanted; its reading goes on when this one's is done.
+        (self.active, self.next, self.last, self.inspection) = (None, None, None, None);
+    }
+
+    fn close(&mut self, id: PhotoId) {
+        self.photos.retain(|photo| photo.id != id);
+        if self.present == Some(id) {
+            self.present = None;
+            (self.active, self.next, self.last, self.inspection) = (None, None, None, None);
+        }
+    }
+
     fn reframe(&mut self, frame: Frame) -> Result<(), EditError> {
-        let Some(open) = self.open.take() else { return Ok(()) };
-        let read = self.read_frame(&open.photo, frame);
         // The photo stays open under its old frame should the new one fail.
-        let latents = match read {
-            Ok(latents) => latents,
-            Err(error) => {
-                self.open = Some(open);
-                return Err(error);
-            }
-        };
-        let view = View::new(&open.photo, frame);
-        let original = view.original();
-        self.open = Some(OpenPhoto { frame, view, latents, ..open });
+        let Some((latents, inversion)) = self.present().map(|open| self.read_frame(&open.photo, frame)).transpose()? else { return Ok(()) };
+        (self.active, self.next, self.last) = (None, None, None);
+        let Some(open) = self.present_mut() else { return Ok(()) };
+        open.view = View::new(&open.photo, frame);
+        (open.frame, open.latents, open.inversion) = (frame, latents, inversion);
+        let original = open.view.original();
         self.tell(Event::Reframed { frame, original });
         Ok(())
     }
 
-    /// Starts the work on what a frame shows of a photo; returns its latents as far as they are known at once.
-    fn read_frame(&mut self, photo: &Photo, frame: Frame) -> Result<Latents, EditError> {
+    /// The latents of what a frame shows of a photo, as far as they are known at once, and the start of the way to the rest.
+    fn read_frame(&self, photo: &Photo, frame: Frame) -> Result<(Latents, Option<Chain<4>>), EditError> {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
         let latents = editor.read(&editor.cut(photo, frame))?;
-        self.inversion = Some(editor.inversion(&latents, Recipe::DEFAULT_STEPS, Inversion::default()));
-        (self.active, self.next, self.last) = (None, None, None);
-        Ok(latents)
+        let inversion = editor.inversion(&latents, Recipe::DEFAULT_STEPS, Inversion::default());
+        Ok((latents, Some(inversion)))
     }
 
     fn take_render(&mut self, request: RenderRequest) {
@@ -256,7 +363,7 @@ impl Worker {
     }
 
     fn start_render(&mut self, request: RenderRequest) {
-        let (Some(editor), Some(open)) = (&self.editor, &self.open) else { return };
+        let (Some(editor), Some(open)) = (&self.editor, self.present()) else { return };
         let quality = if open.latents.inferred { request.quality } else { Quality::Preview };
         let steps = match quality {
             Quality::Final => request.recipe.steps,
@@ -284,17 +391,28 @@ impl Worker {
         {
             self.start_render(request);
         }
+        let inverting = self.inverting();
+        let present_inverts = inverting.is_some_and(|i| Some(self.photos[i].id) == self.present);
         if self.active.is_some() {
             self.guarded(Job::Rendering, Self::step_render);
-        } else if self.inversion.is_some() {
-            self.guarded(Job::ReadingPhoto, Self::step_inversion);
+        } else if let Some(i) = inverting.filter(|_| present_inverts) {
+            self.guarded(Job::ReadingPhoto, |w| w.step_inversion(i));
         } else if self.export.is_some() {
             self.guarded(Job::Exporting, Self::step_export);
+        } else if self.interpolation.has_work() {
+            self.guarded(Job::Interpolating, Self::step_interpolation);
+        } else if self.inspection.is_some() {
+            self.guarded(Job::Inspecting, Self::step_inspection);
+        } else if self.sampling.has_work() {
+            self.guarded(Job::Sampling, Self::step_sampling);
+        } else if let Some(i) = inverting {
+            self.guarded(Job::ReadingPhoto, |w| w.step_inversion(i));
         }
     }
 
     fn step_render(&mut self) -> Result<(), EditError> {
-        let (Some(editor), Some(open), Some(render)) = (&self.editor, &mut self.open, &mut self.active) else {
+        let open = self.photos.iter_mut().find(|photo| Some(photo.id) == self.present);
+        let (Some(editor), Some(open), Some(render)) = (&self.editor, open, &mut self.active) else {
             self.active = None;
             return Ok(());
         };
@@ -322,11 +440,10 @@ impl Worker {
         Ok(())
     }
 
-    fn step_inversion(&mut self) -> Result<(), EditError> {
-        let (Some(editor), Some(open), Some(chain)) = (&self.editor, &mut self.open, &mut self.inversion) else {
-            self.inversion = None;
-            return Ok(());
-        };
+    /// One step towards the stochastic latent of the photo at `index`.
+    fn step_inversion(&mut self, index: usize) -> Result<(), EditError> {
+        let (Some(editor), Some(open)) = (&self.editor, self.photos.get_mut(index)) else { return Ok(()) };
+        let Some(chain) = &mut open.inversion else { return Ok(()) };
         if editor.step_inversion(chain, &open.latents) {
             let (done, total) = (chain.done(), chain.steps());
             self.tell(Event::Progress { job: Job::ReadingPhoto, done, total });
@@ -334,16 +451,18 @@ impl Worker {
         }
         open.latents.x_t = chain.x.clone();
         open.latents.inferred = true;
-        self.inversion = None;
+        open.inversion = None;
+        let is_present = Some(open.id) == self.present;
         self.tell(Event::LatentsReady);
-        if let Some(last) = self.last.clone() {
+        if let Some(last) = self.last.clone().filter(|_| is_present) {
             self.start_render(RenderRequest { quality: Quality::Final, ..last });
         }
         Ok(())
     }
 
     fn step_export(&mut self) -> Result<(), EditError> {
-        let (Some(editor), Some(open), Some(export)) = (&self.editor, &self.open, &mut self.export) else {
+        let open = self.photos.iter().find(|photo| Some(photo.id) == self.present);
+        let (Some(editor), Some(open), Some(export)) = (&self.editor, open, &mut self.export) else {
             self.export = None;
             return Ok(());
         };
@@ -377,6 +496,36 @@ impl Worker {
         }
         self.tell(Event::Exported { path });
         Ok(())
+    }
+
+    /// Compressing an animation takes a while and no device: it has its own thread.
+    fn write_sequence(&self, path: PathBuf, sequence: Sequence, overwrite: bool) {
+        let (events, wake) = (self.events.clone(), self.wake.clone());
+        let write = move || {
+            let event = match sequence.write(&path, overwrite) {
+                Ok(()) => Event::Exported { path },
+                Err(error) => Event::Failed { job: Job::Exporting, message: error.to_string(), details: format!("{error:?}") },
+            };
+            let _ = events.send(event);
+            wake();
+        };
+        if let Err(error) = std::thread::Builder::new().name("sequence writer".into()).spawn(write) {
+            self.fail(Job::Exporting, "The pictures could not be written. Close some programs and try again.".into(), error.to_string());
+        }
+    }
+}
+
+/// What the window is told of a photo that was read.
+fn opened(open: &OpenPhoto) -> Event {
+    Event::PhotoOpened {
+        id: open.id,
+        name: open.photo.name.clone(),
+        path: open.photo.path.clone(),
+        width: open.photo.width(),
+        height: open.photo.height(),
+        faces: open.faces.clone(),
+        frame: open.frame,
+        original: open.view.original(),
     }
 }
 

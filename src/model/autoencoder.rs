@@ -180,16 +180,32 @@ impl Autoencoder {
         chain.x
     }
 
+    /// The next step of trajectory interpolation: the mean shifts of two latents (each `[1, latent]`) mixed by `alpha` (0 = `z_a`).
+    /// Returns the predicted image, or `None` at the chain's end.
+    pub fn step_between(
+        &self,
+        chain: &mut Chain<4>,
+        z_a: &Tensor<2>,
+        z_b: &Tensor<2>,
+        alpha: f64,
+        guidance: Guidance,
+    ) -> Option<Tensor<4>> {
+        let t = chain.timestep()?;
+        let timesteps = vec![t; chain.x.dims()[0]];
+        let eps = if chain.is_guided(guidance.stop_percent) {
+            let (eps, mut gradients) = self.guided_many(chain.x.clone(), &timesteps, &[z_a.clone(), z_b.clone()]);
+            let (b, a) = (gradients.remove(1), gradients.remove(0));
+            guided_noise(&self.schedule, t, eps, crate::diffusion::lerp(a, b, alpha), guidance.strength)
+        } else {
+            self.noise(chain.x.clone(), &timesteps)
+        };
+        Some(chain.advance(&self.schedule, eps))
+    }
+
     /// Trajectory interpolation: one `x_T`, and at every step the mean shifts of both latents mixed by `alpha` (0 = `z_a`).
     pub fn decode_trajectory(&self, x_t: Tensor<4>, z_a: &Tensor<2>, z_b: &Tensor<2>, alpha: f64, steps: usize) -> Tensor<4> {
         let mut chain = Chain::new(&self.schedule, steps, Direction::Decode, x_t);
-        while let Some(t) = chain.timestep() {
-            let timesteps = vec![t; chain.x.dims()[0]];
-            let (eps, mut gradients) = self.guided_many(chain.x.clone(), &timesteps, &[z_a.clone(), z_b.clone()]);
-            let (b, a) = (gradients.remove(1), gradients.remove(0));
-            let mixed = crate::diffusion::lerp(a, b, alpha);
-            chain.advance(&self.schedule, guided_noise(&self.schedule, t, eps, mixed, 1.0));
-        }
+        while self.step_between(&mut chain, z_a, z_b, alpha, Guidance::default()).is_some() {}
         chain.x
     }
 

@@ -1,18 +1,42 @@
 //! The areas beside the bars: the slider panel, the picture with the strip under it, what stands in for a picture.
 
-use egui::{Frame, Margin, Panel, Stroke, Ui};
+use egui::{Align, Button, Frame, Layout, Margin, Panel, Role, Stroke, Ui, WidgetInfo};
 
-use super::StudioApp;
 use super::command::Command;
-use super::frame::Choice;
+use super::frame;
+use super::history::Change;
+use super::history_strip::{self, Wish};
+use super::inspector;
+use super::shelf::Choice;
 use super::sliders::Touch;
-use super::tokens::{self, Palette, space};
-use crate::engine::{Job, Request};
+use super::tokens::{self, Palette, size, space};
+use super::{StudioApp, Workspace};
+use crate::engine::{Job, Quality, Request};
+
+/// Shown until the first slider is moved.
+const HINT: &str = "Drag a slider to change the face. Hold B to see the original.";
 
 impl StudioApp {
     pub(super) fn show_sliders(&mut self, ui: &mut Ui) -> (Touch, Option<Command>) {
         match &self.model {
-            Some(model) => self.sliders.show(ui, &model.manifest.attributes, &mut self.recipe, self.photo.is_some()),
+            Some(model) => {
+                let (mut preset, recipe) = (None, self.recipe.clone());
+                let (presets, inspector, attributes) = (&mut self.presets, &mut self.inspector, &model.manifest.attributes);
+                let shown = self.sliders.show(
+                    ui,
+                    attributes,
+                    &mut self.recipe,
+                    self.photo.is_some(),
+                    |ui| preset = presets.show(ui, &recipe),
+                    |ui, recipe| inspector::show_settings(ui, recipe, inspector),
+                );
+                if let Some(preset) = preset {
+                    // Followed as any other change to the recipe.
+                    self.recipe = preset;
+                    return (Touch::Changed(Change::Whole), shown.1);
+                }
+                shown
+            }
             None => {
                 let loading = self.jobs.is_running(Job::LoadingModel);
                 ui.weak(if loading { "The sliders come with the model." } else { "No model is loaded." });
@@ -22,33 +46,38 @@ impl StudioApp {
     }
 
     pub(super) fn show_canvas(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
-        let strip = Frame::new().inner_margin(Margin::ZERO);
-        let quality = self.picture.shown().map(|shown| shown.quality);
-        let cancel = Panel::bottom("progress")
-            .exact_size(40.0)
-            .frame(strip)
-            .show_separator_line(false)
-            .show(ui, |ui| self.jobs.show(ui, quality))
-            .inner;
-        if cancel {
-            self.send(Request::Cancel);
-        }
-        if self.picture.is_open() {
-            let in_row = self.framing.show_row(ui);
-            let area = ui.available_rect_before_wrap();
-            let area = area.with_min_y(area.top() + space::L);
-            let in_picture = ui.scope_builder(egui::UiBuilder::new().max_rect(area), |ui| self.show_picture(ui)).inner;
-            match in_row.or(in_picture) {
-                Some(Choice::Adjust) => self.framing.start_adjusting(),
-                Some(Choice::Use(frame)) => self.reframe(frame),
-                None => {}
+        let quality = match self.workspace {
+            Workspace::Photo => self.picture.shown().map(|shown| shown.quality),
+            Workspace::Interpolate => self.interpolate.quality(),
+            Workspace::Explore => None,
+        };
+        self.show_progress(ui, quality);
+        match self.workspace {
+            Workspace::Photo if self.picture.is_open() => {
+                self.show_history_strip(ui);
+                self.show_compare_bar(ui, commands);
+                let in_row = self.framing.show_row(ui);
+                let area = ui.available_rect_before_wrap();
+                let in_picture = ui.scope_builder(egui::UiBuilder::new().max_rect(area), |ui| self.show_picture(ui)).inner;
+                match in_row.or(in_picture) {
+                    Some(frame::Choice::Adjust) => self.framing.start_adjusting(),
+                    Some(frame::Choice::Use(frame)) => self.reframe(frame),
+                    None => {}
+                }
             }
-        } else if !self.is_busy() {
-            self.show_invitation(ui, commands);
+            Workspace::Interpolate if !self.shelf.is_empty() => self.interpolate.show(ui, &self.shelf, commands),
+            Workspace::Explore => {
+                if let Some(request) = self.explore.show(ui) {
+                    self.open_new(request);
+                    self.go(Workspace::Photo);
+                }
+            }
+            _ if self.is_busy() => {}
+            _ => self.show_invitation(ui, commands),
         }
     }
 
-    fn show_picture(&mut self, ui: &mut Ui) -> Option<Choice> {
+    fn show_picture(&mut self, ui: &mut Ui) -> Option<frame::Choice> {
         if self.framing.is_adjusting() {
             return self.framing.show_adjustment(ui, &mut self.picture);
         }
@@ -56,6 +85,71 @@ impl StudioApp {
         let hold_original = Self::holds_original(ui.ctx());
         self.picture.show(ui, name, hold_original);
         self.framing.show_faces(ui, self.picture.place(), !self.recipe.is_changed())
+    }
+
+    fn show_progress(&mut self, ui: &mut Ui, quality: Option<Quality>) {
+        let strip = Frame::new().inner_margin(Margin::ZERO);
+        let panel = Panel::bottom("progress").exact_size(40.0).frame(strip).show_separator_line(false);
+        let hint = (self.shows_hint && self.workspace == Workspace::Photo && quality.is_some()).then_some(HINT);
+        if panel.show(ui, |ui| self.jobs.show(ui, quality, hint)).inner {
+            self.send(Request::Cancel);
+        }
+    }
+
+    /// The steps of the edit, once there are any.
+    fn show_history_strip(&mut self, ui: &mut Ui) {
+        if !self.show_history || (self.snapshots.is_empty() && !self.history.can_undo() && !self.history.can_redo()) {
+            return;
+        }
+        let strip = Frame::new().inner_margin(Margin { top: space::S as i8, ..Margin::ZERO });
+        let panel = Panel::bottom("history").exact_size(size::THUMBNAIL + 2.0 * space::S).frame(strip).show_separator_line(false);
+        let wish = panel.show(ui, |ui| history_strip::show(ui, &self.history, &self.recipe, &self.snapshots, &self.looks)).inner;
+        match wish {
+            Some(Wish::GoTo(place)) => {
+                let reached = self.history.go_to(&self.recipe, place);
+                self.replace_recipe(reached);
+            }
+            Some(Wish::Apply(recipe)) => self.apply(ui.ctx(), recipe),
+            Some(Wish::Forget(i)) => _ = self.snapshots.remove(i),
+            None => {}
+        }
+    }
+
+    /// The ways to compare, above the picture.
+    fn show_compare_bar(&self, ui: &mut Ui, commands: &mut Vec<Command>) {
+        let strip = Frame::new().inner_margin(Margin::ZERO);
+        Panel::top("compare").exact_size(44.0).frame(strip).show_separator_line(false).show(ui, |ui| {
+            ui.horizontal_centered(|ui| {
+                let ways = [Command::ShowEdited, Command::ShowSplit, Command::ShowSideBySide, Command::ShowDifference];
+                self.show_switch(ui, &ways, commands);
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    let zoom = format!("{:.0} %", self.picture.zoom() * 100.0);
+                    let fit = ui.add_enabled(self.picture.is_zoomed(), Button::new(zoom).frame(false));
+                    fit.widget_info(|| {
+                        WidgetInfo::labeled(Role::Button, self.picture.is_zoomed(), format!("Zoom, {:.0} %", self.picture.zoom() * 100.0))
+                    });
+                    if fit.on_hover_text(Command::ZoomToFit.tooltip_with_shortcut(ui.ctx())).clicked() {
+                        commands.push(Command::ZoomToFit);
+                    }
+                });
+            });
+        });
+    }
+
+    /// The open photos, where there are several.
+    pub(super) fn show_shelf(&mut self, ui: &mut Ui) {
+        if self.shelf.len() < 2 {
+            return;
+        }
+        let palette = Palette::of(ui.visuals());
+        let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(space::S as i8));
+        let width = size::THUMBNAIL + 2.0 * space::S + space::XS;
+        let choice = Panel::left("photos").exact_size(width).frame(frame).show(ui, |ui| self.shelf.show(ui)).inner;
+        match choice {
+            Some(Choice::Select(id)) => self.select(id),
+            Some(Choice::Close(id)) => self.close(id),
+            None => {}
+        }
     }
 
     /// What the canvas shows while no photo is open.

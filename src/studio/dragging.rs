@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::StudioApp;
 use super::history::Change;
 use super::sliders::Touch;
+use super::{SAVE_INTERVAL, StudioApp};
 use crate::editing::Recipe;
 use crate::engine::Quality;
 
@@ -24,6 +24,11 @@ impl StudioApp {
     pub(super) fn follow(&mut self, ctx: &egui::Context, before: Recipe, touch: Touch) {
         let now = ctx.input(|input| input.time);
         let changed = self.recipe != before;
+        if changed {
+            self.shows_hint = false;
+            // Saved even if the person does nothing more.
+            ctx.request_repaint_after(SAVE_INTERVAL + Duration::from_secs(1));
+        }
         match touch {
             Touch::Held { attribute, moved } => {
                 let held = self.held.get_or_insert(Held { attribute, from: before, moved: false });

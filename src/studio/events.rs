@@ -1,11 +1,36 @@
 //! What the window does with what the engine tells.
 
-use super::StudioApp;
+use super::history_strip::Looks;
 use super::picture::Shown;
+use super::shelf::{self, Kept, Shelved};
 use super::status::OpenPhoto;
+use super::{StudioApp, Workspace};
 use crate::engine::{Event, Job, Quality};
 
 impl StudioApp {
+    /// Takes what was done to the present photo out of the window's state.
+    pub(super) fn take_kept(&mut self) -> Kept {
+        Kept {
+            recipe: std::mem::take(&mut self.recipe),
+            history: std::mem::take(&mut self.history),
+            snapshots: std::mem::take(&mut self.snapshots),
+            looks: std::mem::take(&mut self.looks),
+        }
+    }
+
+    pub(super) fn set_kept(&mut self, kept: Kept) {
+        let Kept { recipe, history, snapshots, looks } = kept;
+        (self.recipe, self.history, self.snapshots, self.looks) = (recipe, history, snapshots, looks);
+        self.held = None;
+    }
+
+    fn keep_look(&mut self, ctx: &egui::Context, picture: &image::RgbImage) {
+        let shelved = self.shelf.present().and_then(|id| self.shelf.get(id));
+        if let Some((frame, width)) = shelved.map(|photo| (photo.frame, photo.photo.width)) {
+            self.looks.keep(ctx, &self.recipe, picture, width, frame);
+        }
+    }
+
     pub(super) fn take_events(&mut self, ctx: &egui::Context) {
         let Some(engine) = &self.engine else { return };
         for event in engine.events().clone().try_iter() {
@@ -18,22 +43,38 @@ impl StudioApp {
             Event::ModelLoaded(card) => {
                 self.jobs.ended(Job::LoadingModel);
                 self.model = Some(card);
+                self.interpolate.forget();
+                self.explore.forget();
+                self.inspector.forget();
+                self.looks = Looks::default();
                 self.step = None;
             }
-            Event::PhotoOpened { name, width, height, original, faces, frame } => {
+            Event::PhotoOpened { id, name, path, width, height, original, faces, frame } => {
                 self.jobs.ended(Job::OpeningPhoto);
                 self.framing.open([width, height], faces, frame);
-                self.photo = Some(OpenPhoto { name, width, height });
-                self.recipe = self.untouched.clone();
-                self.history.clear();
-                self.held = None;
+                let photo = OpenPhoto { name, width, height };
+                let thumbnail = shelf::thumbnail(ctx, &original, width, frame);
+                let present = self.take_kept();
+                self.shelf.keep(present);
+                let before = self.restored(id, &photo.name, path.as_ref());
+                let kept = self.shelf.place(Shelved { id, photo: photo.clone(), path, frame, thumbnail, kept: Kept::default() }).or(before);
+                if kept.is_none() && self.workspace == Workspace::Interpolate {
+                    self.interpolate.opened(id);
+                }
+                let kept = kept.unwrap_or_else(|| Kept { recipe: self.untouched.clone(), ..Kept::default() });
+                self.photo = Some(photo);
+                self.set_kept(kept);
+                self.inspector.forget();
                 self.render(Quality::Final);
-                self.picture.open(ctx, &original, self.generation);
+                self.picture.open(ctx, original, self.generation);
             }
             // The photo stays the same, and so does where the person looks at it.
-            Event::Reframed { frame, original: _ } => {
+            Event::Reframed { frame, original } => {
                 self.jobs.ended(Job::OpeningPhoto);
                 self.framing.reframed(frame);
+                let width = self.photo.as_ref().map_or(1, |photo| photo.width);
+                self.shelf.reframe(frame, shelf::thumbnail(ctx, &original, width, frame));
+                self.looks = Looks::default();
                 self.render(Quality::Final);
                 self.picture.forget_edits(self.generation);
             }
@@ -44,15 +85,38 @@ impl StudioApp {
                 if quality == Quality::Final {
                     self.jobs.ended(Job::Rendering);
                 }
-                self.picture.offer(ctx, Shown { generation, quality }, image);
+                let is_present = generation == self.generation && quality == Quality::Final;
+                if self.picture.offer(ctx, Shown { generation, quality }, image.clone()) && is_present {
+                    self.keep_look(ctx, &image);
+                }
+            }
+            Event::Between { generation, share, quality, image } => self.interpolate.take_picture(ctx, generation, share, quality, image),
+            Event::Sampled { generation, index, image } => self.explore.take_face(ctx, generation, index, &image),
+            Event::NoiseSeen { generation, image } => self.inspector.take_noise(ctx, generation, &image),
+            Event::ChainSeen { generation, picture } => self.inspector.take_step(ctx, generation, &picture),
+            Event::GapMeasured { generation, point } => self.inspector.take_gap(generation, point),
+            Event::Devices(devices) => self.devices = devices,
+            Event::Finished { job } => {
+                self.jobs.ended(job);
+                if job == Job::Interpolating {
+                    self.interpolate.ended(false);
+                }
             }
             Event::Exported { path } => {
                 self.jobs.ended(Job::Exporting);
                 self.notices.tell(format!("Saved {}", path.display()));
             }
-            Event::Cancelled { job } => self.jobs.ended(job),
+            Event::Cancelled { job } => {
+                self.jobs.ended(job);
+                if job == Job::Interpolating {
+                    self.interpolate.ended(true);
+                }
+            }
             Event::Failed { job, message, details } => {
                 self.jobs.ended(job);
+                if job == Job::Interpolating {
+                    self.interpolate.ended(true);
+                }
                 self.notices.trouble(message, details);
             }
         }

@@ -1,4 +1,4 @@
-//! Opening: the system's dialog, the path field that stands in for it, drops and pastes. Where to save comes from the system's dialog too.
+//! Opening and saving: the system's dialogs, the path field that stands in for them, drops and pastes.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use egui::{Button, Key, TextEdit, Ui};
 
+use super::command::Command;
 use super::tokens::{size, space};
 
 /// A dialog that answers faster than a hand can was never shown: there is no portal, and no helper program, to show it.
@@ -19,6 +20,69 @@ const ENDINGS: [&str; 10] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp",
 pub enum Purpose {
     Open,
     Save,
+    /// A picture between two photos.
+    SavePicture,
+    /// All of them, side by side.
+    SaveStrip,
+    /// All of them, one after the other.
+    SaveAnimation,
+    /// A model's folder.
+    Model,
+    /// A folder of published checkpoints.
+    Checkpoints,
+}
+
+impl Purpose {
+    /// What the dialog is called.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Open => "Open a photo",
+            Self::Save => Command::SaveAs.label().trim_end_matches('…'),
+            Self::SavePicture => Command::SaveBetween.label().trim_end_matches('…'),
+            Self::SaveStrip => Command::SaveStrip.label().trim_end_matches('…'),
+            Self::SaveAnimation => Command::SaveAnimation.label().trim_end_matches('…'),
+            Self::Model => "Choose the folder of a model",
+            Self::Checkpoints => "Choose the folder with the published files",
+        }
+    }
+
+    fn action(self) -> &'static str {
+        match self {
+            Self::Open => "Open",
+            Self::Save | Self::SavePicture | Self::SaveStrip | Self::SaveAnimation => "Save",
+            Self::Model => "Use",
+            Self::Checkpoints => "Import",
+        }
+    }
+
+    fn is_save(self) -> bool {
+        self.action() == "Save"
+    }
+
+    fn is_folder(self) -> bool {
+        matches!(self, Self::Model | Self::Checkpoints)
+    }
+
+    /// Names and endings of the formats to choose from; the first ending is the default.
+    fn formats(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::Open => &[("Photos", &ENDINGS)],
+            Self::Save => &[("PNG", &["png"]), ("JPEG", &["jpg", "jpeg"]), ("WebP", &["webp"]), ("TIFF", &["tif", "tiff"])],
+            Self::SavePicture | Self::SaveStrip => &[("PNG", &["png"])],
+            Self::SaveAnimation => {
+                &[("GIF", &["gif"]), ("WebP", &["webp"]), ("Animated PNG", &["apng"]), ("Video", &["mp4"]), ("WebM video", &["webm"])]
+            }
+            Self::Model | Self::Checkpoints => &[],
+        }
+    }
+
+    /// A name without an ending gets the first one.
+    fn complete(self, path: PathBuf) -> PathBuf {
+        match self.formats().first().and_then(|(_, endings)| endings.first()) {
+            Some(ending) if self.is_save() && path.extension().is_none() => path.with_extension(ending),
+            _ => path,
+        }
+    }
 }
 
 /// A path that the person settled on.
@@ -26,7 +90,7 @@ pub enum Purpose {
 pub struct Chosen {
     pub purpose: Purpose,
     pub path: PathBuf,
-    /// The person agreed to replace the file, in the system's dialog.
+    /// The person agreed to replace the file, here or in the system's dialog.
     pub overwrite: bool,
 }
 
@@ -34,7 +98,7 @@ pub struct Chosen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Chosen(Chosen),
-    /// The system has no file dialog. For opening, the path field is open in its place.
+    /// The system has no file dialog; the path field is open in its place.
     NoDialog(Purpose),
 }
 
@@ -45,7 +109,10 @@ struct Answer {
 }
 
 struct PathField {
+    purpose: Purpose,
     text: String,
+    /// The file exists; the question whether to replace it is open.
+    asks_to_replace: bool,
     wants_focus: bool,
 }
 
@@ -69,45 +136,29 @@ impl Default for Files {
 }
 
 impl Files {
-    /// Asks for a photo to open.
-    pub fn ask_open(&mut self, ctx: &egui::Context) {
-        self.ask(ctx, Purpose::Open, String::new());
-    }
-
-    /// Asks the system where to write; `suggestion` is a file name.
-    pub fn ask_save(&mut self, ctx: &egui::Context, suggestion: &str) {
-        self.ask(ctx, Purpose::Save, suggestion.to_owned());
-    }
-
-    /// Where a file of that name goes unless the person says otherwise.
-    pub fn suggested_path(&self, name: &str) -> PathBuf {
-        self.last_folder.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default().join(name)
-    }
-
-    fn ask(&mut self, ctx: &egui::Context, purpose: Purpose, suggestion: String) {
+    /// Asks for a path; `suggestion` is a file name or empty.
+    pub fn ask(&mut self, ctx: &egui::Context, purpose: Purpose, suggestion: &str) {
         if !self.system_dialogs {
-            return self.stand_in(purpose);
+            return self.stand_in(purpose, suggestion);
         }
         if self.dialog_open {
             return;
         }
-        let (answer, ctx, folder) = (self.answer.clone(), ctx.clone(), self.last_folder.clone());
+        let (answer, ctx, folder, suggestion) = (self.answer.clone(), ctx.clone(), self.last_folder.clone(), suggestion.to_owned());
         let started = std::thread::Builder::new().name("file dialog".into()).spawn(move || {
             let began = Instant::now();
             let mut dialog = rfd::FileDialog::new();
             if let Some(folder) = folder {
                 dialog = dialog.set_directory(folder);
             }
+            dialog = dialog.set_title(purpose.title());
+            for (name, endings) in purpose.formats() {
+                dialog = dialog.add_filter(*name, endings);
+            }
             let path = match purpose {
-                Purpose::Open => dialog.set_title("Open a photo").add_filter("Photos", &ENDINGS).pick_file(),
-                Purpose::Save => dialog
-                    .set_title("Save edited photo as")
-                    .add_filter("PNG", &["png"])
-                    .add_filter("JPEG", &["jpg", "jpeg"])
-                    .add_filter("WebP", &["webp"])
-                    .add_filter("TIFF", &["tif", "tiff"])
-                    .set_file_name(suggestion)
-                    .save_file(),
+                _ if purpose.is_save() => dialog.set_file_name(suggestion).save_file(),
+                _ if purpose.is_folder() => dialog.pick_folder(),
+                _ => dialog.pick_file(),
             };
             // The window may be gone by now.
             let _ = answer.send(Answer { purpose, path, took: began.elapsed() });
@@ -115,21 +166,26 @@ impl Files {
         });
         self.dialog_open = started.is_ok();
         if !self.dialog_open {
-            self.stand_in(purpose);
+            self.stand_in(purpose, "");
         }
     }
 
-    /// In place of a dialog. Saving has a field for the path of its own.
-    fn stand_in(&mut self, purpose: Purpose) {
-        if purpose == Purpose::Open {
-            self.type_path();
+    /// Where a file of that name goes unless the person says otherwise.
+    pub fn suggested_path(&self, name: &str) -> PathBuf {
+        self.last_folder.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default().join(name)
+    }
+
+    /// In place of a dialog. Saving an edited photo has a field for the path of its own.
+    fn stand_in(&mut self, purpose: Purpose, suggestion: &str) {
+        if purpose != Purpose::Save {
+            self.type_path(purpose, suggestion);
         }
     }
 
-    /// Opens the path field.
-    pub fn type_path(&mut self) {
-        let text = self.suggested_path("").display().to_string();
-        self.field = Some(PathField { text, wants_focus: true });
+    /// Opens the path field. `suggestion` is a file name or empty.
+    pub fn type_path(&mut self, purpose: Purpose, suggestion: &str) {
+        let text = self.suggested_path(suggestion).display().to_string();
+        self.field = Some(PathField { purpose, text, asks_to_replace: false, wants_focus: true });
     }
 
     /// The text in the path field, to set it from outside.
@@ -137,21 +193,21 @@ impl Files {
         self.field.as_mut().map(|field| &mut field.text)
     }
 
-    /// Takes what a dialog answered since the last frame.
-    pub fn poll(&mut self) -> Option<Outcome> {
+    /// Takes what a dialog answered since the last frame. `suggestion` gives a file name for the path field, should there be no dialog.
+    pub fn poll(&mut self, suggestion: impl FnOnce(Purpose) -> String) -> Option<Outcome> {
         let Answer { purpose, path, took } = self.answers.try_recv().ok()?;
         self.dialog_open = false;
         match path {
             Some(path) => {
                 self.remember(&path);
-                let full = if purpose == Purpose::Save { with_ending(path.clone()) } else { path.clone() };
+                let full = purpose.complete(path.clone());
                 // The dialog asked about the name that was typed, not about one that it gets here.
                 let overwrite = full == path;
                 Some(Outcome::Chosen(Chosen { purpose, path: full, overwrite }))
             }
             None if took < FASTEST_HAND => {
                 self.system_dialogs = false;
-                self.stand_in(purpose);
+                self.stand_in(purpose, &suggestion(purpose));
                 Some(Outcome::NoDialog(purpose))
             }
             None => None,
@@ -172,7 +228,11 @@ impl Files {
         let frame = egui::Frame::window(&ctx.global_style()).shadow(egui::Shadow::NONE);
         let modal = egui::Modal::new(egui::Id::unique("path field")).frame(frame).show(ctx, |ui| {
             ui.set_width(size::DIALOG);
-            (chosen, close) = ask_for_path(ui, field);
+            if field.asks_to_replace {
+                (chosen, close) = confirm_replace(ui, field);
+            } else {
+                (chosen, close) = ask_for_path(ui, field);
+            }
         });
         if let Some(chosen) = &chosen {
             self.remember(&chosen.path);
@@ -185,10 +245,14 @@ impl Files {
 }
 
 fn ask_for_path(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
-    ui.heading("Open a photo");
+    ui.heading(field.purpose.title());
     ui.add_space(space::S);
     let label = ui.label("Path");
-    let edit = ui.add(TextEdit::singleline(&mut field.text).desired_width(f32::INFINITY).hint_text("/home/me/photo.jpg"));
+    let edit = ui.add(TextEdit::singleline(&mut field.text).desired_width(f32::INFINITY).hint_text(if field.purpose.is_folder() {
+        "/home/me/folder"
+    } else {
+        "/home/me/photo.jpg"
+    }));
     let edit = edit.labelled_by(label.id);
     if std::mem::take(&mut field.wants_focus) {
         edit.request_focus();
@@ -196,9 +260,31 @@ fn ask_for_path(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
     let entered = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
     ui.add_space(space::M);
     let path = (!field.text.trim().is_empty()).then(|| path_from_text(&field.text));
-    let (go, cancel) = buttons(ui, "Open", path.is_some());
-    let chosen = path.filter(|_| go || entered).map(|path| Chosen { purpose: Purpose::Open, path, overwrite: false });
-    (chosen, cancel)
+    let (go, cancel) = buttons(ui, field.purpose.action(), path.is_some());
+    let Some(path) = path.filter(|_| go || entered) else { return (None, cancel) };
+    let path = field.purpose.complete(path);
+    if field.purpose.is_save() && path.exists() {
+        field.text = path.display().to_string();
+        field.asks_to_replace = true;
+        return (None, false);
+    }
+    (Some(Chosen { purpose: field.purpose, path, overwrite: false }), false)
+}
+
+fn confirm_replace(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool) {
+    let path = path_from_text(&field.text);
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    ui.heading(format!("Replace {name}?"));
+    ui.add_space(space::S);
+    ui.label("There is a file of that name already. Replacing it cannot be undone.");
+    ui.add_space(space::M);
+    let (replace, cancel) = buttons(ui, "Replace", true);
+    if cancel {
+        // Back to the field, so that another name can be typed.
+        field.asks_to_replace = false;
+        field.wants_focus = true;
+    }
+    (replace.then_some(Chosen { purpose: field.purpose, path, overwrite: true }), false)
 }
 
 /// The action and Cancel, at the right: whether each was clicked.
@@ -213,17 +299,17 @@ pub(super) fn buttons(ui: &mut Ui, action: &str, enabled: bool) -> (bool, bool) 
     .inner
 }
 
-/// A file name for the edited version of a photo.
-pub fn suggested_name(photo: &str) -> String {
+/// A file name for what is made of a photo.
+pub fn suggested_name(photo: &str, ending: &str) -> String {
     // A name from the clipboard or another system may hold anything.
     let name: String = photo.chars().map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '-' } else { c }).collect();
     let name = name.trim().trim_matches('.');
-    format!("{}-edited.png", if name.is_empty() { "photo" } else { name })
+    format!("{}-{ending}", if name.is_empty() { "photo" } else { name })
 }
 
 /// A name without an ending becomes a PNG.
 pub(super) fn with_ending(path: PathBuf) -> PathBuf {
-    if path.extension().is_some() { path } else { path.with_extension("png") }
+    Purpose::Save.complete(path)
 }
 
 /// A path as people paste or type it: quoted, from the home folder, or as a `file://` address.
@@ -259,9 +345,9 @@ mod tests {
 
     #[test]
     fn suggested_names_are_file_names() {
-        assert_eq!(suggested_name("anna"), "anna-edited.png");
-        assert_eq!(suggested_name("a/b:c"), "a-b-c-edited.png");
-        assert_eq!(suggested_name(" . "), "photo-edited.png");
+        assert_eq!(suggested_name("anna", "edited.png"), "anna-edited.png");
+        assert_eq!(suggested_name("a/b:c", "edited.png"), "a-b-c-edited.png");
+        assert_eq!(suggested_name(" . ", "edited.png"), "photo-edited.png");
     }
 
     #[test]
@@ -273,8 +359,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_an_ending_becomes_a_png() {
-        assert_eq!(with_ending("/tmp/a".into()), PathBuf::from("/tmp/a.png"));
-        assert_eq!(with_ending("/tmp/a.jpg".into()), PathBuf::from("/tmp/a.jpg"));
+    fn a_name_without_an_ending_gets_the_usual_one() {
+        assert_eq!(Purpose::Save.complete("/tmp/a".into()), PathBuf::from("/tmp/a.png"));
+        assert_eq!(Purpose::Save.complete("/tmp/a.jpg".into()), PathBuf::from("/tmp/a.jpg"));
+        assert_eq!(Purpose::SaveAnimation.complete("/tmp/a".into()), PathBuf::from("/tmp/a.gif"));
+        assert_eq!(Purpose::Model.complete("/tmp/a".into()), PathBuf::from("/tmp/a"));
     }
 }

@@ -66,6 +66,22 @@ impl History {
         Some(again)
     }
 
+    /// All edits in the order of their making, the present one among them, and its place.
+    pub fn all<'a>(&'a self, present: &'a Recipe) -> (Vec<&'a Recipe>, usize) {
+        let all = self.past.iter().chain([present]).chain(self.future.iter().rev()).collect();
+        (all, self.past.len())
+    }
+
+    /// Goes to the edit at a place among [`History::all`].
+    pub fn go_to(&mut self, present: &Recipe, place: usize) -> Option<Recipe> {
+        let mut reached = None;
+        while place != self.past.len() {
+            let from = reached.take().unwrap_or_else(|| present.clone());
+            reached = Some(if place < self.past.len() { self.undo(&from) } else { self.redo(&from) }?);
+        }
+        reached
+    }
+
     pub fn can_undo(&self) -> bool {
         !self.past.is_empty()
     }
@@ -105,6 +121,22 @@ mod tests {
         assert_eq!(history.redo(&smile(0.0)), Some(smile(40.0)));
         history.commit(&smile(40.0), &smile(10.0), Change::Whole, 0.2);
         assert!(!history.can_redo(), "a new change forgets the undone ones");
+    }
+
+    #[test]
+    fn any_edit_can_be_gone_to() {
+        let mut history = History::default();
+        for i in 0..4 {
+            history.commit(&smile(i as f32), &smile(i as f32 + 1.0), Change::Whole, f64::from(i));
+        }
+        let reached = history.go_to(&smile(4.0), 1).unwrap();
+        assert_eq!(reached, smile(1.0));
+        let (all, place) = history.all(&reached);
+        assert_eq!((all.len(), place), (5, 1));
+        assert!(all.iter().enumerate().all(|(i, recipe)| **recipe == smile(i as f32)));
+        assert_eq!(history.go_to(&reached, 4), Some(smile(4.0)));
+        assert_eq!(history.go_to(&smile(4.0), 4), None);
+        assert_eq!(history.go_to(&smile(4.0), 9), None, "there is no such place");
     }
 
     #[test]

@@ -1,20 +1,21 @@
 //! Input that is not a widget's: drops, pastes, answers of dialogs, the key for the original.
 
+use std::path::PathBuf;
+
 use egui::{Key, Modifiers};
 use image::{DynamicImage, RgbaImage};
 
 use super::StudioApp;
 use super::export::Answer;
 use super::files::{self, Chosen, Outcome, Purpose};
+use super::interpolation::Export;
 use crate::photo::Photo;
+use crate::photo::animation::{SequenceError, SequenceFormat};
 
 impl StudioApp {
     pub(super) fn take_drops_and_pastes(&mut self, ctx: &egui::Context) {
         let dropped = ctx.input(|input| input.raw.dropped_files.iter().map(|file| file.path().to_owned()).collect::<Vec<_>>());
-        if dropped.len() > 1 {
-            self.notices.tell("Opened the first of the photos; the window shows one at a time");
-        }
-        if let Some(path) = dropped.into_iter().next() {
+        for path in dropped {
             self.open_path(path);
         }
         let in_text = ctx.text_edit_focused();
@@ -61,11 +62,17 @@ impl StudioApp {
     }
 
     pub(super) fn take_files(&mut self, ctx: &egui::Context) {
-        match self.files.poll() {
+        let outcome = {
+            let suggestions =
+                [Purpose::Save, Purpose::SavePicture, Purpose::SaveStrip, Purpose::SaveAnimation].map(|p| (p, self.suggested_name(p)));
+            self.files.poll(|purpose| suggestions.iter().find(|(p, _)| *p == purpose).map_or_else(String::new, |(_, name)| name.clone()))
+        };
+        match outcome {
             Some(Outcome::Chosen(chosen)) => self.take_path(chosen),
             Some(Outcome::NoDialog(purpose)) => self.notices.tell(match purpose {
                 Purpose::Open => "No file dialog is available here. Drop a photo on the window, paste one, or type its path.",
-                Purpose::Save => "No file dialog is available here. Type where to save the photo.",
+                Purpose::Model | Purpose::Checkpoints => "No file dialog is available here. Type the folder's path.",
+                _ => "No file dialog is available here. Type where to save it.",
             }),
             None => {}
         }
@@ -73,7 +80,7 @@ impl StudioApp {
             self.take_path(chosen);
         }
         match self.export.show(ctx, self.files.system_dialogs) {
-            Some(Answer::Browse) => self.files.ask_save(ctx, &self.suggested_name()),
+            Some(Answer::Browse) => self.files.ask(ctx, Purpose::Save, &self.suggested_name(Purpose::Save)),
             Some(Answer::Save { path, overwrite }) => self.save_photo(path, overwrite),
             None => {}
         }
@@ -83,6 +90,25 @@ impl StudioApp {
         match purpose {
             Purpose::Open => self.open_path(path),
             Purpose::Save => self.export.choose(path, overwrite),
+            Purpose::SavePicture => self.export_between(Export::Picture, path, overwrite),
+            Purpose::SaveStrip => self.export_between(Export::Strip, path, overwrite),
+            Purpose::SaveAnimation => self.export_between(Export::Animation, path, overwrite),
+            Purpose::Model => self.load_model(path),
+            Purpose::Checkpoints => self.import_model(path),
+        }
+    }
+
+    fn export_between(&mut self, what: Export, path: PathBuf, overwrite: bool) {
+        // Told here, before any picture is made.
+        let checked = SequenceFormat::of(&path).and_then(|format| match (format, what) {
+            (SequenceFormat::Strip, Export::Animation) => Err(SequenceError::Ending(path.clone())),
+            (format, Export::Animation) => format.check_available(&path),
+            (SequenceFormat::Strip, _) => Ok(()),
+            _ => Err(SequenceError::Ending(path.clone())),
+        });
+        match checked {
+            Ok(()) => self.interpolate.export(what, path, overwrite),
+            Err(error) => self.notices.trouble(error.to_string(), ""),
         }
     }
 }

@@ -9,48 +9,73 @@
 //! The areas and their parts:
 //!
 //! - [`top_bar`]. [`canvas`]: the picture's area. [`picture`]: before and after. [`frame`]: which face, and the frame by hand.
-//! - [`sliders`]: the panel.
+//! - [`sliders`]: the panel. [`shelf`]: the open photos.
+//! - [`interpolation`]: the view between two photos. [`explore`]: made-up faces. [`inspector`]: from noise to picture.
+//! - [`find_command`]: the command palette. [`about`]: boxes about program and model. [`models`]: what models there are.
 //! - [`progress`]: the strip under the picture. [`status`]: the status bar. [`notices`]: messages.
-//! - [`files`]: dialogs and typed paths. [`export`]: saving. [`history`]: undo and redo. [`tokens`]: distances, sizes and colours.
+//! - [`history`]: undo and redo. [`history_strip`]: its steps as pictures, snapshots. [`presets`]: edits by name.
+//! - [`files`]: dialogs and typed paths. [`export`]: saving. [`session`]: what was open the last time.
+//! - [`tokens`]: distances, sizes and colours.
 
+pub mod about;
 mod actions;
 mod canvas;
 pub mod command;
 mod dragging;
 mod events;
+pub mod explore;
 pub mod export;
 pub mod files;
+pub mod find_command;
 pub mod frame;
 pub mod history;
+pub mod history_strip;
 mod input;
+pub mod inspector;
+pub mod interpolation;
+pub mod models;
 pub mod notices;
 pub mod picture;
+pub mod presets;
 pub mod progress;
 mod requests;
+pub mod session;
+pub mod shelf;
 pub mod sliders;
 pub mod status;
 pub mod tokens;
 mod top_bar;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use egui::{CentralPanel, Frame, Margin, Panel, Ui};
+use egui::{CentralPanel, Frame, Margin, Panel, ThemePreference, Ui};
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceChoice;
 use crate::editing::Recipe;
 use crate::engine::{Engine, Job, ModelCard};
+use about::About;
+use command::Command;
 use dragging::Held;
+use explore::{Explore, Means};
 use export::Export;
 use files::Files;
+use find_command::FindCommand;
 use frame::Framing;
 use history::History;
+use history_strip::{Looks, Snapshot};
+use inspector::Inspector;
+use interpolation::Interpolate;
 use notices::Notices;
 use picture::{Compare, Picture, Shown};
+use presets::{Preset, Presets};
 use progress::Jobs;
-use sliders::Sliders;
+use session::{Restoring, SavedPhoto};
+use shelf::Shelf;
+use sliders::{Sliders, Touch};
 use status::OpenPhoto;
 use tokens::{Palette, size, space};
 
@@ -61,6 +86,10 @@ const APP_ID: &str = "pdae-studio";
 const SETTINGS: &str = "studio";
 /// Opens when no photo was named, so that the sliders have something to work on.
 const SAMPLE: &[u8] = include_bytes!("../../assets/portraits/sample.jpg");
+/// What it is called.
+const SAMPLE_NAME: &str = "Sample";
+/// How often settings and session are written, if there was any change.
+const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Denoising steps in tests.
 const TEST_STEPS: usize = 3;
 
@@ -79,7 +108,7 @@ pub fn run(options: StartOptions) -> Result<(), eframe::Error> {
         .with_title(TITLE)
         .with_app_id(APP_ID)
         .with_inner_size([1180.0, 760.0])
-        .with_min_inner_size([800.0, 560.0])
+        .with_min_inner_size([900.0, 600.0])
         .with_drag_and_drop(true);
     let native = eframe::NativeOptions { viewport, renderer: eframe::Renderer::Wgpu, ..Default::default() };
     eframe::run_native(APP_ID, native, Box::new(|cc| Ok(Box::new(StudioApp::new(cc, options)))))
@@ -92,13 +121,53 @@ pub fn has_display() -> bool {
     !display_server || set("DISPLAY") || set("WAYLAND_DISPLAY") || set("WAYLAND_SOCKET")
 }
 
+/// What the window is used for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Workspace {
+    /// One photo, with sliders.
+    #[default]
+    Photo,
+    /// The way between two.
+    Interpolate,
+    /// Made-up faces.
+    Explore,
+}
+
 /// What is remembered from one start to the next. Window size and panel width are kept by the framework.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Settings {
     compare: Compare,
     last_folder: Option<PathBuf>,
     export: export::Choices,
+    recent: Vec<PathBuf>,
+    used_models: Vec<PathBuf>,
+    theme: ThemePreference,
+    interpolation: interpolation::Options,
+    favourites: BTreeSet<String>,
+    presets: Vec<Preset>,
+    show_history: bool,
+    shows_hint: bool,
+    session: Vec<SavedPhoto>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            compare: Compare::default(),
+            last_folder: None,
+            export: export::Choices::default(),
+            recent: Vec::new(),
+            used_models: Vec::new(),
+            theme: ThemePreference::System,
+            interpolation: interpolation::Options::default(),
+            favourites: BTreeSet::new(),
+            presets: Vec::new(),
+            show_history: true,
+            shows_hint: true,
+            session: Vec::new(),
+        }
+    }
 }
 
 /// The window's state.
@@ -106,11 +175,20 @@ pub struct StudioApp {
     /// `None` where the system gave no thread.
     engine: Option<Engine>,
     model: Option<Arc<ModelCard>>,
+    /// The present photo.
     photo: Option<OpenPhoto>,
+    shelf: Shelf,
+    workspace: Workspace,
+    interpolate: Interpolate,
+    explore: Explore,
+    inspector: Inspector,
+    /// The present photo's edit.
     recipe: Recipe,
     /// What a new photo starts with.
     untouched: Recipe,
     history: History,
+    snapshots: Vec<Snapshot>,
+    looks: Looks,
     held: Option<Held>,
     /// When a small change is to be refined, in the frame clock's seconds.
     settle_at: Option<f64>,
@@ -123,6 +201,20 @@ pub struct StudioApp {
     jobs: Jobs,
     files: Files,
     export: Export,
+    presets: Presets,
+    restoring: Restoring,
+    show_history: bool,
+    /// Until the first slider is moved.
+    shows_hint: bool,
+    find_command: Option<FindCommand>,
+    about: Option<About>,
+    /// Newest first.
+    recent: Vec<PathBuf>,
+    used_models: Vec<PathBuf>,
+    /// What can be computed on, once that was asked for.
+    devices: Vec<(DeviceChoice, String)>,
+    asked_for_devices: bool,
+    theme: ThemePreference,
     step: Option<Duration>,
     show_times: bool,
 }
@@ -130,17 +222,23 @@ pub struct StudioApp {
 impl StudioApp {
     /// The window inside eframe, with what it remembers.
     pub fn new(cc: &eframe::CreationContext<'_>, options: StartOptions) -> Self {
-        let mut app = Self::with_context(&cc.egui_ctx, options);
-        if let Some(settings) = cc.storage.and_then(|storage| eframe::get_value::<Settings>(storage, SETTINGS)) {
-            app.picture.compare = settings.compare;
-            app.export.choices = settings.export;
-            app.files.last_folder = app.files.last_folder.or(settings.last_folder.filter(|folder| folder.is_dir()));
-        }
+        let (ctx, wake) = (&cc.egui_ctx, cc.egui_ctx.clone());
+        let StartOptions { bundle, photo, device } = options;
+        let mut app = Self::on_engine(ctx, Engine::start(bundle, device, move || wake.request_repaint()));
+        let settings = cc.storage.and_then(|storage| eframe::get_value::<Settings>(storage, SETTINGS)).unwrap_or_default();
+        let session = app.remember(ctx, settings);
+        app.open_first(photo, session);
         app
     }
 
-    /// Starts the engine and opens the first photo.
-    pub fn with_context(ctx: &egui::Context, options: StartOptions) -> Self {
+    /// On an engine that was started already, and without anything remembered: for tests without a model.
+    pub fn with_engine(ctx: &egui::Context, engine: std::io::Result<Engine>, photo: Option<PathBuf>) -> Self {
+        let mut app = Self::on_engine(ctx, engine);
+        app.open_first(photo, Vec::new());
+        app
+    }
+
+    fn on_engine(ctx: &egui::Context, engine: std::io::Result<Engine>) -> Self {
         tokens::apply(ctx);
         // Ctrl with plus and minus zoom the picture, not the window.
         ctx.options_mut(|options| options.zoom_with_keyboard = false);
@@ -148,9 +246,16 @@ impl StudioApp {
             engine: None,
             model: None,
             photo: None,
+            shelf: Shelf::default(),
+            workspace: Workspace::default(),
+            interpolate: Interpolate::default(),
+            explore: Explore::default(),
+            inspector: Inspector::default(),
             recipe: Recipe::default(),
             untouched: Recipe::default(),
             history: History::default(),
+            snapshots: Vec::new(),
+            looks: Looks::default(),
             held: None,
             settle_at: None,
             generation: 0,
@@ -161,22 +266,59 @@ impl StudioApp {
             jobs: Jobs::default(),
             files: Files::default(),
             export: Export::default(),
+            presets: Presets::default(),
+            restoring: Restoring::default(),
+            show_history: true,
+            shows_hint: true,
+            find_command: None,
+            about: None,
+            recent: Vec::new(),
+            used_models: Vec::new(),
+            devices: Vec::new(),
+            asked_for_devices: false,
+            theme: ThemePreference::System,
             step: None,
             show_times: true,
         };
-        let wake = ctx.clone();
-        match Engine::start(options.bundle, options.device, move || wake.request_repaint()) {
+        match engine {
             Ok(engine) => {
                 app.engine = Some(engine);
                 app.jobs.started(Job::LoadingModel);
-                match options.photo {
-                    Some(path) => app.open_path(path),
-                    None => app.open_sample(),
-                }
             }
             Err(error) => app.notices.trouble("The engine could not be started. Close some programs and start again", error.to_string()),
         }
         app
+    }
+
+    /// Takes up what was remembered; returns what was open.
+    fn remember(&mut self, ctx: &egui::Context, settings: Settings) -> Vec<SavedPhoto> {
+        self.picture.compare = settings.compare;
+        self.export.choices = settings.export;
+        self.recent = settings.recent;
+        self.used_models = settings.used_models;
+        self.interpolate.options = settings.interpolation;
+        self.sliders.favourites = settings.favourites;
+        self.presets = Presets::new(settings.presets);
+        self.show_history = settings.show_history;
+        self.shows_hint = settings.shows_hint;
+        self.set_theme(ctx, settings.theme);
+        self.files.last_folder = self.files.last_folder.take().or(settings.last_folder.filter(|folder| folder.is_dir()));
+        settings.session
+    }
+
+    /// The named photo; else what was open the last time; else the sample.
+    fn open_first(&mut self, photo: Option<PathBuf>, session: Vec<SavedPhoto>) {
+        if self.engine.is_none() {
+            return;
+        }
+        match photo {
+            Some(path) => self.open_path(path),
+            None => {
+                if !self.restore(session) {
+                    self.open_sample();
+                }
+            }
+        }
     }
 
     /// For tests: few steps, nothing on the screen that differs from run to run, and no dialogs of the system.
@@ -185,6 +327,7 @@ impl StudioApp {
         self.untouched.steps = TEST_STEPS;
         self.recipe = self.untouched.clone();
         self.show_times = false;
+        self.shows_hint = false;
         self.files.system_dialogs = false;
         self
     }
@@ -224,8 +367,40 @@ impl StudioApp {
         [Job::LoadingModel, Job::OpeningPhoto, Job::ReadingPhoto, Job::Exporting].into_iter().any(|job| self.jobs.is_running(job))
     }
 
+    /// The open photos.
+    pub fn photos(&self) -> usize {
+        self.shelf.len()
+    }
+
+    /// The view of made-up faces.
+    pub fn exploration(&self) -> &Explore {
+        &self.explore
+    }
+
+    pub fn inspector(&self) -> &Inspector {
+        &self.inspector
+    }
+
+    /// The interpolation view.
+    pub fn interpolation(&self) -> &Interpolate {
+        &self.interpolate
+    }
+
     fn settings(&self) -> Settings {
-        Settings { compare: self.picture.compare, last_folder: self.files.last_folder.clone(), export: self.export.choices }
+        Settings {
+            compare: self.picture.compare,
+            last_folder: self.files.last_folder.clone(),
+            export: self.export.choices,
+            recent: self.recent.clone(),
+            used_models: self.used_models.clone(),
+            theme: self.theme,
+            interpolation: self.interpolate.options.clone(),
+            favourites: self.sliders.favourites.clone(),
+            presets: self.presets.list().to_vec(),
+            show_history: self.show_history,
+            shows_hint: self.shows_hint,
+            session: self.session(),
+        }
     }
 
     /// Draws the whole window.
@@ -242,29 +417,83 @@ impl StudioApp {
             status::show(ui, self.photo.as_ref(), self.model.as_deref(), step);
         });
 
+        self.show_shelf(ui);
         let before = self.recipe.clone();
-        let panel = Frame::new().fill(palette.panel).inner_margin(Margin::same(space::M as i8));
-        let touch = Panel::right("sliders")
-            .default_size(size::PANEL)
-            .size_range(size::PANEL_MIN..=size::PANEL_MAX)
-            .frame(panel)
-            .show(ui, |ui| {
-                // Or the panel would shrink to whatever it shows while the model loads.
-                ui.set_min_width(ui.available_width());
-                let (touch, command) = self.show_sliders(ui);
-                commands.extend(command);
-                touch
-            })
-            .inner;
+        let touch = self.show_side_panel(ui, &mut commands);
         self.follow(&ctx, before, touch);
 
         let canvas = Frame::new().fill(palette.canvas).inner_margin(Margin::symmetric(space::L as i8, 0));
         let area = CentralPanel::default().frame(canvas).show(ui, |ui| self.show_canvas(ui, &mut commands)).response.rect;
+        self.follow_interpolation();
         self.show_drop_hint(ui, area);
         self.notices.show(ui, area.with_max_y(area.bottom() - 36.0));
         self.take_files(&ctx);
+        commands.extend(self.show_boxes(&ctx));
         for command in commands {
             self.perform(&ctx, command);
+        }
+    }
+
+    /// The panel at the right; returns what happened to the sliders.
+    fn show_side_panel(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) -> Touch {
+        let palette = Palette::of(ui.visuals());
+        let frame = Frame::new().fill(palette.panel).inner_margin(Margin::same(space::M as i8));
+        match self.workspace {
+            Workspace::Photo => {
+                let panel = Panel::right("sliders").default_size(size::PANEL).size_range(size::PANEL_MIN..=size::PANEL_MAX);
+                let shown = panel.frame(frame).show(ui, |ui| {
+                    // Or the panel would shrink to whatever it shows while the model loads.
+                    ui.set_min_width(ui.available_width());
+                    let (touch, command) = self.show_sliders(ui);
+                    commands.extend(command);
+                    touch
+                });
+                shown.inner
+            }
+            Workspace::Interpolate => {
+                let panel = Panel::right("interpolation").exact_size(size::OPTIONS).frame(frame);
+                panel.show(ui, |ui| self.interpolate.show_options(ui, &self.shelf, commands));
+                Touch::None
+            }
+            Workspace::Explore => {
+                let means = Means {
+                    has_latent_dpm: self.model.as_ref().is_some_and(|model| model.manifest.config.latent_dpm.is_some()),
+                    has_photo: self.photo.is_some(),
+                };
+                let panel = Panel::right("explore").exact_size(size::OPTIONS).frame(frame);
+                let wanted = panel.show(ui, |ui| self.explore.show_options(ui, means, &self.recipe, self.untouched.steps)).inner;
+                if let Some(request) = wanted
+                    && self.send(request)
+                {
+                    self.jobs.started(Job::Sampling);
+                }
+                Touch::None
+            }
+        }
+    }
+
+    /// What lies over the window.
+    fn show_boxes(&mut self, ctx: &egui::Context) -> Option<Command> {
+        if let Some(about) = self.about
+            && !about.show(ctx, self.model.as_deref())
+        {
+            self.about = None;
+        }
+        // The chain begins at the photo's own noise, which must be known.
+        let can_look = self.photo.is_some() && !self.jobs.is_running(Job::ReadingPhoto);
+        let looks = self.inspector.show(ctx, &self.recipe, can_look);
+        if let Some(request) = looks
+            && self.send(request)
+        {
+            self.jobs.started(Job::Inspecting);
+        }
+        let mut find = self.find_command.take()?;
+        match find.show(ctx, |command| self.is_enabled(command)) {
+            Some(chosen) => chosen,
+            None => {
+                self.find_command = Some(find);
+                None
+            }
         }
     }
 }
@@ -277,6 +506,10 @@ impl eframe::App for StudioApp {
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         Self::ui(self, ui);
+    }
+
+    fn auto_save_interval(&self) -> Duration {
+        SAVE_INTERVAL
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {

@@ -19,6 +19,7 @@ pub enum Compare {
     Edited,
     Split,
     SideBySide,
+    Difference,
 }
 
 /// Which picture is on the screen.
@@ -41,6 +42,10 @@ pub struct Place {
 pub struct Picture {
     before: Option<TextureHandle>,
     after: Option<TextureHandle>,
+    /// What the difference is measured from.
+    original: Option<Arc<RgbImage>>,
+    /// Where `after` differs from it; made when it is to be seen.
+    difference: Option<TextureHandle>,
     /// The pixels of `after`, for the clipboard.
     pixels: Option<Arc<RgbImage>>,
     shown: Option<Shown>,
@@ -70,6 +75,8 @@ impl Default for Picture {
         Self {
             before: None,
             after: None,
+            original: None,
+            difference: None,
             pixels: None,
             shown: None,
             oldest: 0,
@@ -84,15 +91,16 @@ impl Default for Picture {
 
 impl Picture {
     /// Shows a newly opened photo. Pictures of a generation before `oldest` are not for it.
-    pub fn open(&mut self, ctx: &egui::Context, original: &RgbImage, oldest: u64) {
-        self.before = Some(texture(ctx, "before", original));
+    pub fn open(&mut self, ctx: &egui::Context, original: Arc<RgbImage>, oldest: u64) {
+        self.before = Some(texture(ctx, "before", &original, TextureOptions::LINEAR));
+        self.original = Some(original);
         self.forget_edits(oldest);
         self.fit();
     }
 
     /// Shows the open photo without an edit until a picture of generation `oldest` or newer comes.
     pub fn forget_edits(&mut self, oldest: u64) {
-        self.after = None;
+        (self.after, self.difference) = (None, None);
         self.pixels = None;
         self.shown = None;
         self.oldest = oldest;
@@ -107,11 +115,22 @@ impl Picture {
             Some(after) if after.size() == [image.width() as usize, image.height() as usize] => {
                 after.set(pixels(&image), TextureOptions::LINEAR)
             }
-            after => *after = Some(texture(ctx, "after", &image)),
+            after => *after = Some(texture(ctx, "after", &image, TextureOptions::LINEAR)),
         }
+        self.difference = None;
         self.pixels = Some(image);
         self.shown = Some(offered);
         true
+    }
+
+    /// Shows no photo any more.
+    pub fn close(&mut self) {
+        *self = Self { compare: self.compare, divider: self.divider, ..Self::default() };
+    }
+
+    /// The edited picture, as it is on the screen.
+    pub fn edited(&self) -> Option<&Arc<RgbImage>> {
+        self.pixels.as_ref()
     }
 
     pub fn is_open(&self) -> bool {
@@ -141,6 +160,11 @@ impl Picture {
         self.pan = Vec2::ZERO;
     }
 
+    /// 1 = the whole picture.
+    pub fn zoom(&self) -> f32 {
+        self.zoom
+    }
+
     pub fn is_zoomed(&self) -> bool {
         self.zoom > 1.0
     }
@@ -168,7 +192,7 @@ impl Picture {
                 let (left, right) = area.split_left_right_at_fraction(0.5);
                 vec![left.with_max_x(left.right() - gap), right.with_min_x(right.left() + gap)]
             }
-            Compare::Edited | Compare::Split => vec![area],
+            Compare::Edited | Compare::Split | Compare::Difference => vec![area],
         };
         let fitted = fit(before.size_vec2(), cells[0].size());
         // Points on the picture that a response covers: both cells of a pair behave as one.
@@ -177,7 +201,8 @@ impl Picture {
         self.navigate(ui, &response, &cells, fitted);
         let held = hold_original || (response.is_pointer_button_down_on() && !self.is_zoomed() && ui.input(|i| i.pointer.primary_down()));
 
-        let place = |cell: &Rect| Rect::from_center_size(cell.center() + self.pan, fitted * self.zoom);
+        let (pan, size) = (self.pan, fitted * self.zoom);
+        let place = |cell: &Rect| Rect::from_center_size(cell.center() + pan, size);
         self.place = Some(Place { whole: place(&cells[0]), seen: cells[0] });
         match self.compare {
             Compare::SideBySide => {
@@ -185,8 +210,12 @@ impl Picture {
                 let (texture, chip) = if held { (&before, "Original") } else { (&after, "Edited") };
                 paint(ui, &cells[1], place(&cells[1]), texture, chip);
             }
-            Compare::Edited | Compare::Split if held => paint(ui, &area, place(&area), &before, "Original"),
+            Compare::Edited | Compare::Split | Compare::Difference if held => paint(ui, &area, place(&area), &before, "Original"),
             Compare::Edited => paint(ui, &area, place(&area), &after, ""),
+            Compare::Difference => {
+                let texture = self.difference_texture(ui.ctx()).unwrap_or(before);
+                paint(ui, &area, place(&area), &texture, "Difference");
+            }
             Compare::Split => {
                 let rect = place(&area);
                 let seen = rect.intersect(area);
@@ -239,6 +268,14 @@ impl Picture {
         self.pan = self.pan.clamp(-most, most);
     }
 
+    fn difference_texture(&mut self, ctx: &egui::Context) -> Option<TextureHandle> {
+        let (original, edited) = (self.original.as_ref()?, self.pixels.as_ref().or(self.original.as_ref())?);
+        if self.difference.is_none() {
+            self.difference = Some(texture(ctx, "difference", &difference(original, edited), TextureOptions::LINEAR));
+        }
+        self.difference.clone()
+    }
+
     /// Zoom with Ctrl and the wheel or a pinch; move a zoomed picture with the wheel or by dragging.
     fn navigate(&mut self, ui: &Ui, response: &egui::Response, cells: &[Rect], fitted: Vec2) {
         if response.hovered() && !self.zoom_with_wheel(ui, cells) {
@@ -276,21 +313,34 @@ impl Picture {
     }
 }
 
-fn pixels(image: &RgbImage) -> ColorImage {
+pub(super) fn pixels(image: &RgbImage) -> ColorImage {
     ColorImage::from_rgb([image.width() as usize, image.height() as usize], image.as_raw())
 }
 
-fn texture(ctx: &egui::Context, name: &str, image: &RgbImage) -> TextureHandle {
-    ctx.load_texture(name, pixels(image), TextureOptions::LINEAR)
+/// A picture on the graphics card.
+pub(super) fn texture(ctx: &egui::Context, name: &str, image: &RgbImage, options: TextureOptions) -> TextureHandle {
+    ctx.load_texture(name, pixels(image), options)
+}
+
+/// How much a small change is enlarged to be seen.
+const DIFFERENCE_GAIN: i32 = 3;
+
+/// Grey where nothing changed; lighter and darker where the edit is, three times as strong.
+fn difference(original: &RgbImage, edited: &RgbImage) -> RgbImage {
+    let mut out = original.clone();
+    for (out, edited) in out.iter_mut().zip(edited.iter()) {
+        *out = (128 + DIFFERENCE_GAIN * (i32::from(*edited) - i32::from(*out))).clamp(0, 255) as u8;
+    }
+    out
 }
 
 /// The largest size of the picture's shape within `room`.
-fn fit(picture: Vec2, room: Vec2) -> Vec2 {
+pub(super) fn fit(picture: Vec2, room: Vec2) -> Vec2 {
     picture * (room / picture).min_elem().max(0.0)
 }
 
 /// Draws that part of a picture at `rect` which lies in `cell`.
-fn paint(ui: &Ui, cell: &Rect, rect: Rect, texture: &TextureHandle, label: &str) {
+pub(super) fn paint(ui: &Ui, cell: &Rect, rect: Rect, texture: &TextureHandle, label: &str) {
     let painter = ui.painter().with_clip_rect(cell.intersect(ui.clip_rect()));
     painter.image(texture.id(), rect, WHOLE, Color32::WHITE);
     if !label.is_empty() {
@@ -340,7 +390,7 @@ mod tests {
     fn pictures_never_go_back() {
         let ctx = egui::Context::default();
         let mut picture = Picture::default();
-        picture.open(&ctx, &image(), 5);
+        picture.open(&ctx, image(), 5);
         let mut offer = |generation, quality| picture.offer(&ctx, Shown { generation, quality }, image());
         assert!(!offer(4, Quality::Final), "of the photo before");
         assert!(offer(5, Quality::Preview));
@@ -350,6 +400,16 @@ mod tests {
         assert!(!offer(7, Quality::Preview), "worse than the one on the screen");
         assert!(offer(7, Quality::Final), "rendered again");
         assert!(offer(8, Quality::Preview));
+    }
+
+    #[test]
+    fn an_unchanged_pixel_is_grey_in_the_difference() {
+        let original = RgbImage::from_pixel(2, 1, image::Rgb([10, 200, 90]));
+        let mut edited = original.clone();
+        edited.put_pixel(1, 0, image::Rgb([20, 100, 90]));
+        let difference = difference(&original, &edited);
+        assert_eq!(difference.get_pixel(0, 0).0, [128, 128, 128]);
+        assert_eq!(difference.get_pixel(1, 0).0, [158, 0, 128]);
     }
 
     #[test]

@@ -39,20 +39,35 @@ impl Jobs {
 
     /// The job that the person waits for the most. Rendering is not one of them: the sign tells of it.
     fn foremost(&self) -> Option<Running> {
-        let order = [Job::Exporting, Job::LoadingModel, Job::OpeningPhoto, Job::ReadingPhoto];
+        let order = [
+            Job::Exporting,
+            Job::Importing,
+            Job::LoadingModel,
+            Job::OpeningPhoto,
+            Job::ReadingPhoto,
+            Job::Interpolating,
+            Job::Sampling,
+            Job::Inspecting,
+        ];
         order.into_iter().find_map(|job| self.running.iter().find(|running| running.job == job).copied())
     }
 
-    /// Draws the strip; `true` if the person wants to cancel.
-    pub fn show(&self, ui: &mut Ui, quality: Option<Quality>) -> bool {
+    /// Draws the strip, with a hint while nothing is under way; `true` if the person wants to cancel.
+    pub fn show(&self, ui: &mut Ui, quality: Option<Quality>, hint: Option<&str>) -> bool {
         let mut cancel = false;
         ui.horizontal_centered(|ui| {
             if let Some(quality) = quality {
                 show_sign(ui, quality);
             }
-            let Some(Running { job, done, total }) = self.foremost() else { return };
+            let Some(Running { job, done, total }) = self.foremost() else {
+                if let Some(hint) = hint {
+                    ui.add_space(space::M);
+                    ui.weak(hint);
+                }
+                return;
+            };
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                if matches!(job, Job::ReadingPhoto | Job::Exporting) {
+                if !matches!(job, Job::LoadingModel | Job::OpeningPhoto | Job::Importing) {
                     cancel = ui.button("Cancel").on_hover_text("Stop this; the picture stays").clicked();
                 }
                 if total > 0 {
@@ -85,6 +100,10 @@ fn name(job: Job) -> &'static str {
         Job::ReadingPhoto => "Reading the photo…",
         Job::Rendering => "Working…",
         Job::Exporting => "Saving…",
+        Job::Interpolating => "Making pictures…",
+        Job::Sampling => "Making faces up…",
+        Job::Inspecting => "Looking into it…",
+        Job::Importing => "Importing the model…",
     }
 }
 
@@ -95,6 +114,10 @@ fn reason(job: Job) -> &'static str {
         Job::ReadingPhoto => "Until this is done, small details differ from the photo. You can edit meanwhile",
         Job::Rendering => "The picture is being made",
         Job::Exporting => "The edit is put back into the whole photo",
+        Job::Interpolating => "The pictures of the film strip are made, one after the other",
+        Job::Sampling => "Faces are made, one after the other",
+        Job::Inspecting => "The steps from noise to picture are collected",
+        Job::Importing => "The published files are read and written as a model of PDAE Studio",
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{SAMPLE, StudioApp};
-use crate::engine::{ExportRequest, Job, Quality, RenderRequest, Request};
+use super::shelf::{Kept, Shelf};
+use super::{SAMPLE, SAMPLE_NAME, StudioApp, Workspace, models};
+use crate::engine::{ExportRequest, Job, PhotoId, Quality, RenderRequest, Request};
 use crate::photo::{ExportFormat, Frame, Photo};
+
+/// Recent photos and models that are remembered.
+const RECENT: usize = 10;
 
 impl StudioApp {
     pub(super) fn send(&mut self, request: Request) -> bool {
@@ -25,19 +29,101 @@ impl StudioApp {
 
     pub(super) fn open_path(&mut self, path: PathBuf) {
         self.files.remember(&path);
-        if self.send(Request::OpenPath(path)) {
-            self.jobs.started(Job::OpeningPhoto);
+        self.recent.retain(|other| *other != path);
+        self.recent.insert(0, path.clone());
+        self.recent.truncate(RECENT);
+        match self.shelf.of_path(&path) {
+            Some(id) => self.select(id),
+            None => self.open_new(Request::OpenPath(path)),
         }
     }
 
     pub(super) fn open_photo(&mut self, photo: Photo) {
-        if self.send(Request::OpenPhoto(Box::new(photo))) {
+        self.open_new(Request::OpenPhoto(Box::new(photo)));
+    }
+
+    pub(super) fn open_new(&mut self, request: Request) {
+        if self.shelf.len() >= Shelf::MOST {
+            return self.notices.tell("Many photos are open already. Close some first");
+        }
+        if self.send(request) {
             self.jobs.started(Job::OpeningPhoto);
         }
     }
 
+    /// Makes another open photo the present one.
+    pub(super) fn select(&mut self, id: PhotoId) {
+        if self.shelf.present() != Some(id) && self.send(Request::Select(id)) {
+            self.jobs.started(Job::OpeningPhoto);
+        }
+    }
+
+    pub(super) fn close(&mut self, id: PhotoId) {
+        if !self.send(Request::Close(id)) {
+            return;
+        }
+        let was_present = self.shelf.present() == Some(id);
+        let beside = self.shelf.remove(id);
+        if !was_present {
+            return;
+        }
+        self.photo = None;
+        self.set_kept(Kept { recipe: self.untouched.clone(), ..Kept::default() });
+        self.picture.close();
+        if let Some(beside) = beside {
+            self.select(beside);
+        }
+    }
+
+    pub(super) fn load_model(&mut self, folder: PathBuf) {
+        self.used_models.retain(|other| *other != folder);
+        self.used_models.insert(0, folder.clone());
+        self.used_models.truncate(RECENT);
+        if self.send(Request::LoadBundle(folder)) {
+            self.jobs.started(Job::LoadingModel);
+        }
+    }
+
+    pub(super) fn import_model(&mut self, folder: PathBuf) {
+        let Some(own) = models::own_folder() else {
+            return self.notices.trouble("There is no folder for models here. Use “pdae-studio import” on the command line instead", "");
+        };
+        let output = models::import_folder(&own, &folder);
+        if self.send(Request::Import { folder, output }) {
+            self.jobs.started(Job::Importing);
+        }
+    }
+
+    /// Asks for the pictures that the interpolation view wants, and writes those that were waited for.
+    pub(super) fn follow_interpolation(&mut self) {
+        let request = match self.workspace {
+            Workspace::Interpolate => self.interpolate.update(&self.shelf, &self.recipe, self.untouched.steps),
+            _ => return,
+        };
+        if let (Some(engine), Some(request)) = (&self.engine, request) {
+            engine.interpolate(request);
+        }
+        if let Some(request) = self.interpolate.take_export()
+            && self.send(request)
+        {
+            self.jobs.started(Job::Exporting);
+        }
+    }
+
+    /// Changes to another view.
+    pub(super) fn go(&mut self, workspace: Workspace) {
+        if self.workspace == Workspace::Interpolate
+            && workspace != Workspace::Interpolate
+            && let (Some(engine), Some(request)) = (&self.engine, self.interpolate.leave())
+        {
+            engine.interpolate(request);
+            self.jobs.ended(Job::Interpolating);
+        }
+        self.workspace = workspace;
+    }
+
     pub(super) fn open_sample(&mut self) {
-        match Photo::decode(SAMPLE, "Sample") {
+        match Photo::decode(SAMPLE, SAMPLE_NAME) {
             Ok(photo) => self.open_photo(photo),
             Err(error) => self.notices.trouble("The sample photo could not be opened", error.to_string()),
         }

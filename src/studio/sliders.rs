@@ -1,8 +1,10 @@
-//! The panel of sliders: one a direction of the model, in groups, with a search.
+//! The panel of sliders: one a direction of the model, in groups, favourites first, with a search.
+
+use std::collections::BTreeSet;
 
 use egui::{
-    Align, Button, CollapsingHeader, Color32, DragValue, Label, Layout, Response, RichText, Role, ScrollArea, Sense, Slider,
-    SliderClamping, Stroke, TextEdit, Ui, WidgetInfo, lerp, pos2, vec2,
+    Align, Button, CollapsingHeader, Color32, DragValue, Event, Key, Label, Layout, Modifiers, Painter, Pos2, Rect, Response, RichText,
+    Role, ScrollArea, Sense, Slider, SliderClamping, Stroke, TextEdit, Ui, WidgetInfo, lerp, pos2, vec2,
 };
 
 use super::command::Command;
@@ -14,6 +16,9 @@ use crate::editing::{Group, Recipe, describe};
 const RANGE: f32 = 100.0;
 /// How far a typed value may go, in percent. Beyond it nothing of a face is left.
 const TYPED_RANGE: f32 = 300.0;
+
+/// Percent that a turn of the wheel (with Shift) moves a slider by.
+const WHEEL_STEP: f32 = 5.0;
 
 /// Sliders that people ask for first; they lead their groups, in this order.
 const WANTED: [&str; 14] = [
@@ -51,11 +56,24 @@ pub enum Touch {
 #[derive(Debug, Default)]
 pub struct Sliders {
     search: String,
+    /// Shows sliders that are off zero or kept, and no others.
+    changed_only: bool,
+    /// Attributes that the person marked; they come first.
+    pub favourites: BTreeSet<String>,
 }
 
 impl Sliders {
     /// Draws the panel and writes what the person changes into `recipe`. The clicked command, if any, comes second.
-    pub fn show(&mut self, ui: &mut Ui, attributes: &[String], recipe: &mut Recipe, enabled: bool) -> (Touch, Option<Command>) {
+    /// `beside_reset` draws what stands beside the button that resets all.
+    pub fn show(
+        &mut self,
+        ui: &mut Ui,
+        attributes: &[String],
+        recipe: &mut Recipe,
+        enabled: bool,
+        beside_reset: impl FnOnce(&mut Ui),
+        below: impl FnOnce(&mut Ui, &mut Recipe) -> Touch,
+    ) -> (Touch, Option<Command>) {
         let mut command = None;
         ui.horizontal(|ui| {
             ui.heading("Change");
@@ -65,6 +83,7 @@ impl Sliders {
                 if button.on_hover_text(reset.tooltip_with_shortcut(ui.ctx())).clicked() {
                     command = Some(reset);
                 }
+                beside_reset(ui);
             });
         });
         ui.add_space(space::XS);
@@ -73,7 +92,12 @@ impl Sliders {
         let touch = ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             // Room for the scroll bar, so that it never covers a button.
             ui.set_max_width(ui.available_width() - space::M);
-            ui.add_enabled_ui(enabled, |ui| self.show_groups(ui, attributes, recipe)).inner
+            ui.add_enabled_ui(enabled, |ui| {
+                let touch = self.show_groups(ui, attributes, recipe);
+                let advanced = below(ui, recipe);
+                if advanced == Touch::None { touch } else { advanced }
+            })
+            .inner
         });
         (touch.inner, command)
     }
@@ -81,54 +105,70 @@ impl Sliders {
     fn show_search(&mut self, ui: &mut Ui) {
         let has_text = !self.search.is_empty();
         ui.horizontal(|ui| {
-            let width = ui.available_width() - if has_text { 60.0 } else { 0.0 };
+            // Beside it: the filter, and the button that clears the search.
+            let width = ui.available_width() - 84.0 - if has_text { 60.0 } else { 0.0 };
             let edit = TextEdit::singleline(&mut self.search).hint_text("Search sliders").desired_width(width);
             let response = ui.add(edit);
             response.widget_info(|| WidgetInfo::labeled(Role::SearchInput, true, "Search sliders"));
             if has_text && ui.button("Clear").clicked() {
                 self.search.clear();
             }
+            let filter = ui.add(Button::selectable(self.changed_only, "Changed").min_size(vec2(76.0, 0.0)));
+            if filter.on_hover_text("Show only the sliders that are moved or kept").clicked() {
+                self.changed_only = !self.changed_only;
+            }
         });
     }
 
-    fn show_groups(&self, ui: &mut Ui, attributes: &[String], recipe: &mut Recipe) -> Touch {
+    fn show_groups(&mut self, ui: &mut Ui, attributes: &[String], recipe: &mut Recipe) -> Touch {
         if attributes.is_empty() {
             ui.weak("This model has no sliders.");
             return Touch::None;
         }
         let mut touch = Touch::None;
         let mut found = false;
-        let searching = !self.search.trim().is_empty();
-        for group in Group::ALL {
-            let members = self.members(group, attributes);
+        let filtering = self.changed_only || !self.search.trim().is_empty();
+        let favourites: Vec<&str> = Group::ALL.into_iter().flat_map(|group| self.members(group, attributes, recipe)).collect();
+        let favourites = favourites.into_iter().filter(|name| self.favourites.contains(*name)).collect();
+        let groups = Group::ALL.map(|group| (group.title(), OPEN.contains(&group), self.members(group, attributes, recipe)));
+        let mut marked = None;
+        for (title, open, members) in std::iter::once(("Favourites", true, favourites)).chain(groups) {
             if members.is_empty() {
                 continue;
             }
             found = true;
             let changed = members.iter().filter(|attribute| recipe.slider(attribute) != 0.0).count();
-            let title = if changed > 0 { format!("{} ({changed})", group.title()) } else { group.title().to_owned() };
-            CollapsingHeader::new(RichText::new(title).strong())
-                .id_salt(group.title())
-                .default_open(OPEN.contains(&group))
-                .open(searching.then_some(true))
+            let heading = if changed > 0 { format!("{title} ({changed})") } else { title.to_owned() };
+            CollapsingHeader::new(RichText::new(heading).strong())
+                .id_salt(title)
+                .default_open(open)
+                .open(filtering.then_some(true))
                 .show_unindented(ui, |ui| {
                     for attribute in members {
-                        let row = show_row(ui, attribute, recipe);
-                        if row != Touch::None {
-                            touch = row;
+                        let row = show_row(ui, attribute, self.favourites.contains(attribute), recipe);
+                        if row.touch != Touch::None {
+                            touch = row.touch;
+                        }
+                        if row.marked {
+                            marked = Some(attribute.to_owned());
                         }
                     }
                     ui.add_space(space::XS);
                 });
         }
+        if let Some(attribute) = marked
+            && !self.favourites.remove(&attribute)
+        {
+            self.favourites.insert(attribute);
+        }
         if !found {
-            ui.weak("No slider has that name.");
+            ui.weak(if self.changed_only { "No slider is moved or kept." } else { "No slider has that name." });
         }
         touch
     }
 
-    /// The attributes of a group that match the search, the most wanted first.
-    fn members<'a>(&self, group: Group, attributes: &'a [String]) -> Vec<&'a str> {
+    /// The attributes of a group that match search and filter, the most wanted first.
+    fn members<'a>(&self, group: Group, attributes: &'a [String], recipe: &Recipe) -> Vec<&'a str> {
         let search = self.search.trim().to_lowercase();
         let mut members: Vec<(usize, String, &str)> = attributes
             .iter()
@@ -136,7 +176,8 @@ impl Sliders {
                 let attribute = describe(name);
                 let matches = attribute.label.to_lowercase().contains(&search) || name.to_lowercase().contains(&search);
                 let rank = WANTED.iter().position(|wanted| wanted == name).unwrap_or(WANTED.len());
-                (attribute.group == group && matches).then_some((rank, attribute.label, name.as_str()))
+                let filtered = self.changed_only && recipe.slider(name) == 0.0 && !recipe.locked.contains(name);
+                (attribute.group == group && matches && !filtered).then_some((rank, attribute.label, name.as_str()))
             })
             .collect();
         members.sort();
@@ -144,30 +185,50 @@ impl Sliders {
     }
 }
 
-/// One slider: name, rail, value, reset.
-fn show_row(ui: &mut Ui, attribute: &str, recipe: &mut Recipe) -> Touch {
+/// What came of a row.
+struct Row {
+    touch: Touch,
+    /// It becomes a favourite, or stops being one.
+    marked: bool,
+}
+
+/// One slider: name, rail, value, lock, reset.
+fn show_row(ui: &mut Ui, attribute: &str, favourite: bool, recipe: &mut Recipe) -> Row {
     let label = describe(attribute).label;
     let before = recipe.slider(attribute);
     let mut value = before;
     let mut touch = Touch::None;
-    let name_width = (ui.available_width() * 0.36).clamp(90.0, 170.0);
+    let (mut marked, mut locks) = (false, false);
+    let locked = recipe.locked.contains(attribute);
     ui.push_id(attribute, |ui| {
         ui.horizontal(|ui| {
             ui.set_min_height(size::ROW);
+            ui.spacing_mut().item_spacing.x = space::XS;
             let name = ui
-                .allocate_ui_with_layout(vec2(name_width, size::ROW), Layout::left_to_right(Align::Center), |ui| {
-                    ui.set_min_width(name_width);
+                .allocate_ui_with_layout(vec2(size::NAME, size::ROW), Layout::left_to_right(Align::Center), |ui| {
+                    ui.set_min_width(size::NAME);
                     ui.add(Label::new(&label).truncate().selectable(false).sense(Sense::click()))
                 })
                 .inner;
-            if name.clone().on_hover_text(attribute).double_clicked() {
+            let tooltip = format!("{attribute}. Right-click for more");
+            if name.clone().on_hover_text(&tooltip).double_clicked() {
                 value = 0.0;
             }
 
-            let rail_width = ui.available_width() - size::VALUE - size::RESET - 2.0 * ui.spacing().item_spacing.x;
-            let rail = show_rail(ui, &mut value, rail_width.max(40.0)).labelled_by(name.id).on_hover_text(attribute);
+            let rail_width = ui.available_width() - size::VALUE - 2.0 * size::RESET - 3.0 * ui.spacing().item_spacing.x;
+            let rail = show_rail(ui, &mut value, rail_width.max(40.0)).labelled_by(name.id).on_hover_text(&tooltip);
             // Slider itself only senses drags.
             let rail = rail.interact(Sense::click());
+            let wheel = wheel_steps(ui, &rail);
+            value += wheel * WHEEL_STEP;
+            if rail.has_focus() {
+                let keys = |keys: &[Key]| ui.input_mut(|input| keys.iter().any(|key| input.consume_key(Modifiers::NONE, *key)));
+                if keys(&[Key::Delete, Key::Backspace]) {
+                    value = 0.0;
+                }
+                locks |= keys(&[Key::L]);
+                marked |= keys(&[Key::F]);
+            }
 
             let typed = ui
                 .allocate_ui_with_layout(vec2(size::VALUE, size::ROW), Layout::left_to_right(Align::Center), |ui| {
@@ -192,12 +253,25 @@ fn show_row(ui: &mut Ui, attribute: &str, recipe: &mut Recipe) -> Touch {
                     touch = Touch::Held { attribute: attribute.to_owned(), moved: part.dragged() };
                 }
             }
+            let near = ui.rect_contains_pointer(ui.min_rect());
+            locks |= show_lock(ui, &label, locked, near);
             if show_reset(ui, &label, before != 0.0) {
                 value = 0.0;
                 touch = Touch::Changed(Change::Whole);
             }
+            for part in [&name, &rail] {
+                part.context_menu(|ui| {
+                    ui.set_min_width(size::MENU);
+                    marked |= ui.button(if favourite { "Remove from favourites" } else { "Add to favourites" }).clicked();
+                    locks |= ui.button(if locked { "Let it change" } else { "Keep it as it is" }).clicked();
+                    if ui.button("Set back to 0").clicked() {
+                        value = 0.0;
+                    }
+                });
+            }
             if value != before && touch == Touch::None {
-                let change = if rail.changed() { Change::Nudge(attribute.to_owned()) } else { Change::Whole };
+                let nudged = rail.changed() || wheel != 0.0;
+                let change = if nudged { Change::Nudge(attribute.to_owned()) } else { Change::Whole };
                 touch = Touch::Changed(change);
             }
         });
@@ -205,7 +279,60 @@ fn show_row(ui: &mut Ui, attribute: &str, recipe: &mut Recipe) -> Touch {
     if value != before {
         recipe.set_slider(attribute, value.clamp(-TYPED_RANGE, TYPED_RANGE));
     }
-    touch
+    if locks {
+        if !recipe.locked.remove(attribute) {
+            recipe.locked.insert(attribute.to_owned());
+        }
+        touch = Touch::Changed(Change::Whole);
+    }
+    Row { touch, marked }
+}
+
+/// Turns of the wheel over a slider with Shift, which leaves the panel's own scrolling alone. Up and right are positive.
+fn wheel_steps(ui: &Ui, rail: &Response) -> f32 {
+    if !rail.hovered() || !ui.is_enabled() {
+        return 0.0;
+    }
+    ui.input(|input| {
+        let turns = input.events.iter().map(|event| match event {
+            Event::MouseWheel { delta, modifiers, .. } if modifiers.shift => (delta.x + delta.y).signum() * f32::from(delta.length() > 0.0),
+            _ => 0.0,
+        });
+        turns.sum()
+    })
+}
+
+/// The lock keeps its place while it is hidden. It shows while it is closed, or the pointer or the keyboard is near.
+fn show_lock(ui: &mut Ui, label: &str, locked: bool, near: bool) -> bool {
+    let palette = Palette::of(ui.visuals());
+    let (rect, response) = ui.allocate_exact_size(vec2(size::RESET, size::RESET), Sense::click());
+    response.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), locked, format!("Keep {label}")));
+    let bright = response.hovered() || response.has_focus();
+    if bright {
+        ui.painter().rect_filled(rect, 4.0, palette.control_hovered);
+    }
+    if locked || near || bright {
+        let colour = if locked { palette.accent } else { palette.weak_text };
+        paint_lock(ui.painter(), rect.center(), locked, colour);
+    }
+    let tooltip = if locked { "Kept: the other sliders leave it alone. Click to let it change" } else { "Keep this while others move" };
+    response.on_hover_text(tooltip).clicked()
+}
+
+/// A padlock; the window's font has none.
+fn paint_lock(painter: &Painter, centre: Pos2, closed: bool, colour: Color32) {
+    let body = Rect::from_center_size(centre + vec2(0.0, 2.5), vec2(9.0, 7.0));
+    painter.rect_filled(body, 1.5, colour);
+    // The shackle: up the left side, over the top, down the right side, which ends in the air while the lock is open.
+    let (left, right, top) = (body.left() + 1.5, body.right() - 1.5, body.top() - if closed { 2.5 } else { 4.0 });
+    let radius = (right - left) / 2.0;
+    let arc = (0..=8).map(|i| {
+        let angle = std::f32::consts::PI * (1.0 + i as f32 / 8.0);
+        pos2((left + right) / 2.0 + radius * angle.cos(), top + radius * angle.sin())
+    });
+    let end = pos2(right, if closed { body.top() } else { top + 1.0 });
+    let points = std::iter::once(pos2(left, body.top())).chain(arc).chain([end]).collect();
+    painter.add(egui::Shape::line(points, Stroke::new(1.5, colour)));
 }
 
 /// The slider proper. egui fills from the left end; here the middle is zero, so rail and handle are drawn over again.
@@ -293,18 +420,30 @@ mod tests {
     fn the_most_wanted_lead_their_group() {
         let all = names(&["Narrow_Eyes", "Smiling", "Bald", "Bangs", "Blond_Hair"]);
         let sliders = Sliders::default();
-        assert_eq!(sliders.members(Group::Expression, &all), ["Smiling", "Narrow_Eyes"]);
-        assert_eq!(sliders.members(Group::Hair, &all), ["Blond_Hair", "Bangs", "Bald"]);
-        assert!(sliders.members(Group::Beard, &all).is_empty());
+        assert_eq!(sliders.members(Group::Expression, &all, &Recipe::default()), ["Smiling", "Narrow_Eyes"]);
+        assert_eq!(sliders.members(Group::Hair, &all, &Recipe::default()), ["Blond_Hair", "Bangs", "Bald"]);
+        assert!(sliders.members(Group::Beard, &all, &Recipe::default()).is_empty());
     }
 
     #[test]
     fn the_search_knows_both_names() {
         let all = names(&["Eyeglasses", "Smiling"]);
-        let search = |text: &str| Sliders { search: text.to_owned() };
-        assert_eq!(search("GLASS").members(Group::MakeUpAndAccessories, &all), ["Eyeglasses"]);
-        assert_eq!(search("smiling").members(Group::Expression, &all), ["Smiling"]);
-        assert_eq!(search("smile ").members(Group::Expression, &all), ["Smiling"]);
+        let nothing = Recipe::default();
+        let search = |text: &str| Sliders { search: text.to_owned(), ..Sliders::default() };
+        assert_eq!(search("GLASS").members(Group::MakeUpAndAccessories, &all, &nothing), ["Eyeglasses"]);
+        assert_eq!(search("smiling").members(Group::Expression, &all, &nothing), ["Smiling"]);
+        assert_eq!(search("smile ").members(Group::Expression, &all, &nothing), ["Smiling"]);
+    }
+
+    #[test]
+    fn the_filter_shows_what_is_moved_or_kept() {
+        let all = names(&["Smiling", "Narrow_Eyes", "High_Cheekbones"]);
+        let sliders = Sliders { changed_only: true, ..Sliders::default() };
+        let mut recipe = Recipe::default();
+        assert!(sliders.members(Group::Expression, &all, &recipe).is_empty());
+        recipe.set_slider("Smiling", 10.0);
+        recipe.locked.insert("Narrow_Eyes".to_owned());
+        assert_eq!(sliders.members(Group::Expression, &all, &recipe), ["Smiling", "Narrow_Eyes"]);
     }
 
     #[test]

@@ -23,6 +23,12 @@ pub fn show(ui: &mut Ui, photo: Option<&OpenPhoto>, model: Option<&ModelCard>, s
                     small(ui, &milliseconds(step)).on_hover_text("Time of one step; a finished picture takes several");
                     small(ui, "·");
                 }
+                if step.is_some()
+                    && let Some(memory) = memory_stats::memory_stats()
+                {
+                    small(ui, &megabytes(memory.physical_mem)).on_hover_text("Memory that the program uses");
+                    small(ui, "·");
+                }
                 small(ui, &model.device).on_hover_text("What the model runs on. Your photos stay on this machine");
                 small(ui, "·");
                 small(ui, &model.manifest.name).on_hover_text(format!("The model, from {}", model.folder.display()));
@@ -44,6 +50,10 @@ pub fn show(ui: &mut Ui, photo: Option<&OpenPhoto>, model: Option<&ModelCard>, s
 
 fn small(ui: &mut Ui, text: &str) -> egui::Response {
     ui.label(RichText::new(text).small().weak())
+}
+
+fn megabytes(bytes: usize) -> String {
+    format!("{:.0} MB", bytes as f64 / 1e6)
 }
 
 fn milliseconds(step: Duration) -> String {

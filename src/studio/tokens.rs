@@ -21,19 +21,27 @@ pub mod radius {
 /// Fixed sizes in points.
 pub mod size {
     pub const TOP_BAR: f32 = 46.0;
-    pub const MENU_BAR: f32 = 160.0;
+    pub const MENU_BAR: f32 = 240.0;
     pub const MENU: f32 = 220.0;
     pub const STATUS_BAR: f32 = 28.0;
-    pub const PANEL: f32 = 340.0;
-    pub const PANEL_MIN: f32 = 280.0;
+    pub const PANEL: f32 = 360.0;
+    pub const PANEL_MIN: f32 = 330.0;
     pub const PANEL_MAX: f32 = 520.0;
     pub const ROW: f32 = 26.0;
     pub const VALUE: f32 = 48.0;
+    /// The longest of the usual names fits.
+    pub const NAME: f32 = 124.0;
     pub const RESET: f32 = 20.0;
     pub const NOTICE: f32 = 520.0;
     pub const PROGRESS: f32 = 300.0;
     pub const DIALOG: f32 = 480.0;
     pub const BROWSE: f32 = 90.0;
+    /// Side of a picture that stands for an open photo.
+    pub const THUMBNAIL: f32 = 56.0;
+    /// The panel beside the interpolation.
+    pub const OPTIONS: f32 = 304.0;
+    /// Names in forms.
+    pub const FORM_LABEL: f32 = 84.0;
 }
 
 const SMALL_TEXT: f32 = 11.5;

@@ -9,7 +9,11 @@ use image::{DynamicImage, RgbImage};
 use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe, Sidecar, sidecar};
-use crate::engine::{Engine, Event, ExportRequest, Job, Quality, RenderRequest, Request};
+use crate::engine::edit::InterpolationPath;
+use crate::engine::exploration::{SampleRequest, SampleSource};
+use crate::engine::inspection::InspectRequest;
+use crate::engine::interpolation::{End, InterpolationRequest, SIDE, Way};
+use crate::engine::{Engine, Event, ExportRequest, Job, PhotoId, Quality, RenderRequest, Request};
 use crate::photo::{ExportOptions, Frame, Photo, Pixels};
 
 /// Long enough for a busy machine; a test only waits this long when it fails.
@@ -212,4 +216,200 @@ fn an_export_of_the_face_alone_comes_with_its_recipe() {
     assert_eq!((saved.recipe, saved.crop, saved.export, saved.seed), (recipe, Crop::Full, options, None));
     assert_eq!(saved.frame, Frame::middle_of(80, 96));
     assert_eq!((saved.model.sha256.len(), saved.inversion_steps), (64, Some(Recipe::DEFAULT_STEPS)));
+}
+
+/// Another photo than [`photo`].
+fn other_photo() -> Box<Photo> {
+    let pixels = RgbImage::from_fn(90, 70, |x, y| image::Rgb([200 - x as u8, (y * 3) as u8, (x * y % 256) as u8]));
+    Box::new(Photo::from_image(DynamicImage::ImageRgb8(pixels), "other").unwrap())
+}
+
+#[track_caller]
+fn open(engine: &Engine, photo: Box<Photo>) -> PhotoId {
+    engine.send(Request::OpenPhoto(photo));
+    match until(engine, |e| matches!(e, Event::PhotoOpened { .. })).pop() {
+        Some(Event::PhotoOpened { id, .. }) => id,
+        _ => unreachable!(),
+    }
+}
+
+fn way(ends: [(PhotoId, f32); 2], path: InterpolationPath, keep_detail: bool) -> Way {
+    let end = |(photo, smile)| End { photo, recipe: recipe(smile) };
+    Way { ends: ends.map(end), path, steps: 3, keep_detail }
+}
+
+/// Mean difference a channel, 0 to 255.
+fn distance(a: &RgbImage, b: &RgbImage) -> f64 {
+    let sum: f64 = a.iter().zip(b.iter()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
+    sum / a.len() as f64
+}
+
+#[test]
+fn a_way_begins_and_ends_at_its_photos() {
+    let (engine, _folder) = start();
+    let (first, second) = (photo(), other_photo());
+    let cut = |photo: &Photo| Frame::centre(photo).cut(photo, SIDE);
+    let (a, b) = (cut(&first), cut(&second));
+    let ids = [first, second].map(|photo| {
+        let id = open(&engine, photo);
+        until(&engine, |e| matches!(e, Event::LatentsReady));
+        id
+    });
+    for path in [InterpolationPath::Latent, InterpolationPath::Trajectory] {
+        let request = InterpolationRequest {
+            generation: 1,
+            way: way([(ids[0], 0.0), (ids[1], 0.0)], path, true),
+            pictures: [0.0, 0.5, 1.0].map(|share| (share, Quality::Final)).to_vec(),
+        };
+        engine.interpolate(request);
+        let events = until(&engine, |e| matches!(e, Event::Finished { job: Job::Interpolating }));
+        let pictures: Vec<_> =
+            events.iter().filter_map(|e| if let Event::Between { image, .. } = e { Some(image.clone()) } else { None }).collect();
+        assert_eq!(pictures.len(), 3);
+        assert!(distance(&pictures[0], &a) < 1.0, "{}", distance(&pictures[0], &a));
+        assert!(distance(&pictures[2], &b) < 1.0, "{}", distance(&pictures[2], &b));
+        assert!(distance(&pictures[1], &a) > 2.0 && distance(&pictures[1], &b) > 2.0, "the middle is neither");
+    }
+}
+
+#[test]
+fn a_newer_way_replaces_an_older_one() {
+    let (engine, _folder) = start();
+    let id = open(&engine, photo());
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    for generation in 1..=20 {
+        engine.interpolate(InterpolationRequest {
+            generation,
+            way: way([(id, 0.0), (id, generation as f32)], InterpolationPath::Latent, false),
+            pictures: (0..=50).map(|i| (f64::from(i) / 50.0, Quality::Final)).collect(),
+        });
+    }
+    engine.interpolate(InterpolationRequest {
+        generation: 21,
+        way: way([(id, 0.0), (id, 80.0)], InterpolationPath::Latent, false),
+        pictures: vec![(1.0, Quality::Final)],
+    });
+    let events = until(&engine, |e| matches!(e, Event::Between { generation: 21, .. }));
+    let older = events.iter().filter(|e| matches!(e, Event::Between { generation, .. } if *generation < 21)).count();
+    assert!(older < 60, "{older} pictures of 1020 that nobody waits for any more");
+    let Some(Event::Between { image, .. }) = events.last() else { unreachable!() };
+    assert_eq!(image.width(), 64, "without the photo's detail at the model's size");
+}
+
+#[test]
+fn a_cancelled_way_stops() {
+    let (engine, _folder) = start();
+    let id = open(&engine, photo());
+    let request =
+        |pictures| InterpolationRequest { generation: 1, way: way([(id, 0.0), (id, 50.0)], InterpolationPath::Latent, true), pictures };
+    engine.interpolate(request((0..1000).map(|i| (f64::from(i) / 999.0, Quality::Final)).collect()));
+    until(&engine, |e| matches!(e, Event::Between { .. }));
+    engine.send(Request::Cancel);
+    until(&engine, |e| matches!(e, Event::Cancelled { job: Job::Interpolating }));
+    // A photo that is closed under its way ends the way, not the engine.
+    engine.send(Request::Close(id));
+    engine.interpolate(request(vec![(0.5, Quality::Final)]));
+    open(&engine, photo());
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+}
+
+#[test]
+fn several_photos_keep_their_latents() {
+    let (engine, _folder) = start();
+    let first = open(&engine, photo());
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    let second = open(&engine, other_photo());
+    assert_ne!(first, second);
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    engine.send(Request::Select(first));
+    let back = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
+    assert!(matches!(back.last(), Some(Event::PhotoOpened { id, name, .. }) if *id == first && name == "test"));
+    engine.render(RenderRequest { generation: 9, recipe: recipe(40.0), quality: Quality::Final });
+    let events = until(&engine, |e| shows(e, 9, Quality::Final));
+    assert!(!events.iter().any(|e| matches!(e, Event::Progress { job: Job::ReadingPhoto, .. })), "it was read once");
+}
+
+#[test]
+fn faces_are_made_up_and_can_be_edited() {
+    let (engine, _folder) = start();
+    let request = |generation, source, seed| SampleRequest { generation, source, seed, count: 2, steps: 3 };
+    engine.send(Request::Sample(request(1, SampleSource::Unconditional, 7)));
+    let faces = |events: Vec<Event>| -> Vec<_> {
+        events.into_iter().filter_map(|e| if let Event::Sampled { image, .. } = e { Some(image) } else { None }).collect()
+    };
+    let first = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
+    assert_eq!(first.len(), 2);
+    assert!(first[0] != first[1]);
+    engine.send(Request::Sample(request(2, SampleSource::Unconditional, 8)));
+    let next = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
+    assert!(next[0] == first[1], "a face is its seed's");
+
+    engine.send(Request::OpenSample { generation: 2, index: 1 });
+    let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
+    assert!(matches!(opened.last(), Some(Event::PhotoOpened { width: 64, original, .. }) if *original == next[1]));
+    engine.render(RenderRequest { generation: 1, recipe: recipe(60.0), quality: Quality::Final });
+    until(&engine, |e| shows(e, 1, Quality::Final));
+
+    let id = open(&engine, photo());
+    let variations = |amount| SampleSource::Variations { recipe: recipe(0.0), amount };
+    engine.send(Request::Sample(request(3, variations(0.0), 1)));
+    let same = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
+    let cut = Frame::centre(&photo()).cut(&photo(), SIDE);
+    assert!(distance(&same[0], &cut) < 1.0, "nothing is varied by nothing: {}", distance(&same[0], &cut));
+    engine.send(Request::Sample(request(4, variations(0.4), 1)));
+    let varied = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
+    assert!(distance(&varied[0], &cut) > 1.0 && varied[0] != varied[1]);
+    engine.send(Request::Close(id));
+}
+
+#[test]
+fn an_inspection_shows_the_chain_and_the_gap() {
+    let (engine, _folder) = start();
+    open(&engine, photo());
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    engine.send(Request::Inspect(InspectRequest { generation: 5, recipe: recipe(30.0), gap_points: 4 }));
+    let events = until(&engine, |e| matches!(e, Event::Finished { job: Job::Inspecting }));
+    let timesteps: Vec<usize> = events
+        .iter()
+        .filter_map(|e| match e {
+            Event::ChainSeen { generation: 5, picture } => Some(picture.timestep),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(timesteps, [999, 666, 333]);
+    let gaps: Vec<_> = events.iter().filter_map(|e| if let Event::GapMeasured { point, .. } = e { Some(*point) } else { None }).collect();
+    assert_eq!(gaps.len(), 4);
+    assert!(gaps.iter().all(|gap| gap.plain > 0.0 && gap.shifted > 0.0 && gap.plain.is_finite() && gap.shifted != gap.plain));
+    assert!(events.iter().any(|e| matches!(e, Event::NoiseSeen { image, .. } if image.width() == 64)));
+}
+
+#[test]
+fn fresh_noise_changes_the_picture_and_nothing_else() {
+    let (engine, _folder) = start();
+    open(&engine, photo());
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    let picture = |generation, recipe: Recipe| {
+        engine.render(RenderRequest { generation, recipe, quality: Quality::Final });
+        match until(&engine, |e| shows(e, generation, Quality::Final)).pop() {
+            Some(Event::Picture { image, .. }) => image,
+            _ => unreachable!(),
+        }
+    };
+    let plain = picture(1, recipe(0.0));
+    let fresh = picture(2, Recipe { fresh_noise: 0.5, noise_seed: 3, ..recipe(0.0) });
+    let other = picture(3, Recipe { fresh_noise: 0.5, noise_seed: 4, ..recipe(0.0) });
+    assert!(plain != fresh && fresh != other);
+    assert!(picture(4, recipe(0.0)) == plain, "the photo's own is still there");
+}
+
+#[test]
+fn a_sequence_is_written_beside_the_work() {
+    let (engine, folder) = start();
+    let path = folder.path().join("way.gif");
+    let sequence = || crate::photo::animation::Sequence { frames: vec![RgbImage::new(8, 8); 3], frame_time: 100, state_source: true };
+    engine.send(Request::ExportSequence { path: path.clone(), sequence: sequence(), overwrite: false });
+    until(&engine, |e| matches!(e, Event::Exported { .. }));
+    assert!(path.exists());
+    engine.send(Request::ExportSequence { path, sequence: sequence(), overwrite: false });
+    until(&engine, |e| matches!(e, Event::Failed { job: Job::Exporting, message, .. } if message.contains("exists already")));
 }

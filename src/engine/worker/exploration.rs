@@ -1,0 +1,151 @@
+//! A grid of made-up faces, one after the other.
+
+use std::sync::Arc;
+
+use image::DynamicImage;
+
+use super::{Frame, Photo, Worker};
+use crate::diffusion::Inversion;
+use crate::engine::edit::{Decode, EditError};
+use crate::engine::exploration::{SampleRequest, SampleSource, Seedling};
+use crate::engine::interpolation::{Detail, compose};
+use crate::engine::view::Settings;
+use crate::engine::{Event, Job};
+use crate::photo::{PhotoError, from_model, to_model};
+
+/// The grid that was asked for last.
+#[derive(Default)]
+pub(super) struct Sampling {
+    request: Option<SampleRequest>,
+    active: Option<Active>,
+    /// What was decoded so far, of the grid of this generation.
+    faces: Vec<Face>,
+    generation: u64,
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Active {
+    /// How the photo decodes without an edit; variations are put back as their difference from it.
+    Base {
+        settings: Settings,
+        decode: Decode,
+    },
+    Face {
+        seedling: Seedling,
+        decode: Decode,
+    },
+}
+
+struct Face {
+    seedling: Seedling,
+    /// As it is shown.
+    image: Arc<image::RgbImage>,
+}
+
+impl Sampling {
+    pub fn has_work(&self) -> bool {
+        self.request.is_some()
+    }
+
+    pub fn start(&mut self, request: SampleRequest) {
+        *self = Self { generation: request.generation, request: Some(request), active: None, faces: Vec::new() };
+    }
+
+    /// Keeps the faces that are there.
+    pub fn stop(&mut self) {
+        (self.request, self.active) = (None, None);
+    }
+}
+
+impl Worker {
+    pub(super) fn step_sampling(&mut self) -> Result<(), EditError> {
+        if self.sampling.active.is_none() {
+            let Some(active) = self.start_face()? else { return Ok(()) };
+            self.sampling.active = Some(active);
+        }
+        let (Some(editor), Some(active)) = (&self.editor, &mut self.sampling.active) else { return Ok(()) };
+        let (Active::Base { decode, .. } | Active::Face { decode, .. }) = active;
+        if editor.step(decode) {
+            return Ok(());
+        }
+        match self.sampling.active.take() {
+            Some(Active::Base { settings, decode }) => {
+                let base = editor.pictures(decode)?.into_iter().next();
+                let open = self.photos.iter_mut().find(|photo| Some(photo.id) == self.present);
+                if let (Some(open), Some(base)) = (open, base) {
+                    open.view.set_base(settings, base);
+                }
+                Ok(())
+            }
+            Some(Active::Face { seedling, decode }) => self.finish_face(seedling, decode),
+            None => Ok(()),
+        }
+    }
+
+    fn start_face(&mut self) -> Result<Option<Active>, EditError> {
+        let (Some(editor), Some(request)) = (&self.editor, &self.sampling.request) else { return Err(EditError::NoModel) };
+        let seed = request.seed.wrapping_add(self.sampling.faces.len() as u64);
+        let seedling = match &request.source {
+            SampleSource::Unconditional => editor.unconditional(seed, request.steps)?,
+            SampleSource::Variations { recipe, amount } => {
+                let Some(i) = self.present.and_then(|id| self.index(id)) else {
+                    self.sampling.stop();
+                    return Ok(None);
+                };
+                if !self.photos[i].latents.inferred {
+                    if self.photos[i].inversion.is_none() {
+                        self.photos[i].inversion =
+                            Some(editor.inversion(&self.photos[i].latents, crate::editing::Recipe::DEFAULT_STEPS, Inversion::default()));
+                    }
+                    self.step_inversion(i)?;
+                    return Ok(None);
+                }
+                let open = &self.photos[i];
+                let settings = Settings::new(recipe, request.steps, true);
+                if !open.view.has_base(settings) {
+                    let decode = editor.decode_unedited(&open.latents, recipe, request.steps);
+                    return Ok(Some(Active::Base { settings, decode }));
+                }
+                editor.variation(&open.latents, recipe, *amount, seed, request.steps)?
+            }
+        };
+        let decode = editor.grow(&seedling);
+        Ok(Some(Active::Face { seedling, decode }))
+    }
+
+    fn finish_face(&mut self, seedling: Seedling, decode: Decode) -> Result<(), EditError> {
+        let (Some(editor), Some(request)) = (&self.editor, &self.sampling.request) else { return Ok(()) };
+        let Some(decoded) = editor.pictures(decode)?.into_iter().next() else { return Ok(()) };
+        let image = match &request.source {
+            SampleSource::Unconditional => from_model(&decoded, editor.size()),
+            SampleSource::Variations { recipe, .. } => {
+                let settings = Settings::new(recipe, request.steps, true);
+                let view = self.present().map(|open| &open.view);
+                let detail = view.and_then(|view| Some(Detail { weight: 1.0, photo: view.cut(), rebuilt: view.base(settings)? }));
+                compose(&decoded, editor.size(), detail.as_slice())
+            }
+        };
+        let (generation, total, index, image) = (request.generation, request.count, self.sampling.faces.len(), Arc::new(image));
+        self.sampling.faces.push(Face { seedling, image: image.clone() });
+        self.tell(Event::Sampled { generation, index, image });
+        if index + 1 == total {
+            self.sampling.stop();
+            self.tell(Event::Finished { job: Job::Sampling });
+        } else {
+            self.tell(Event::Progress { job: Job::Sampling, done: index + 1, total });
+        }
+        Ok(())
+    }
+
+    /// Opens a face of the grid as a photo whose latents are known.
+    pub(super) fn open_sample(&mut self, generation: u64, index: usize) -> Result<(), EditError> {
+        let face = self.sampling.faces.get(index).filter(|_| self.sampling.generation == generation);
+        let (Some(editor), Some(Face { seedling, image })) = (&self.editor, face) else { return Ok(()) };
+        let name = format!("Face {}", index + 1);
+        let photo = Photo::from_image(DynamicImage::ImageRgb8((**image).clone()), &name).map_err(|error: PhotoError| error)?;
+        let frame = Frame::centre(&photo);
+        let latents = editor.adopt(seedling, to_model(&editor.cut(&photo, frame)));
+        self.add_photo(photo, Arc::new([]), frame, latents, None);
+        Ok(())
+    }
+}

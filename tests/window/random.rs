@@ -1,0 +1,167 @@
+//! Ten thousand clicks, keys, turns of the wheel, drags, drops and pastes at random: the window neither panics nor hangs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use egui::{Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, PointerButton, Pos2, Theme, TouchPhase, pos2, vec2};
+use egui_kittest::Harness;
+use pdae_studio::studio::StudioApp;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::stub;
+
+const EVENTS: usize = 10_000;
+const SIZE: [f32; 2] = [1024.0, 700.0];
+
+#[derive(Debug)]
+struct Dropped(PathBuf);
+
+impl egui::DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        std::fs::read(&self.0).map_err(|error| error.to_string())
+    }
+}
+
+fn window(theme: Theme) -> Harness<'static, StudioApp> {
+    Harness::builder().with_size(SIZE).with_theme(theme).with_max_steps(20).build_eframe(|cc| {
+        let engine = stub::start(&cc.egui_ctx);
+        StudioApp::with_engine(&cc.egui_ctx, engine, None).for_tests()
+    })
+}
+
+fn until(harness: &mut Harness<'static, StudioApp>, what: &str, done: impl Fn(&StudioApp) -> bool) {
+    for _ in 0..3000 {
+        harness.step();
+        if done(harness.state()) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("no {what}; notices: {:?}", harness.state().notices().collect::<Vec<_>>());
+}
+
+/// Something that a person might do next.
+fn random_event(rng: &mut StdRng, at: &mut Pos2) -> Vec<Event> {
+    let modifiers =
+        *[Modifiers::NONE, Modifiers::NONE, Modifiers::COMMAND, Modifiers::SHIFT, Modifiers::ALT, Modifiers::COMMAND | Modifiers::SHIFT]
+            .choose(rng)
+            .unwrap_or(&Modifiers::NONE);
+    match rng.random_range(0..100) {
+        0..35 => {
+            *at = pos2(rng.random_range(0.0..SIZE[0]), rng.random_range(0.0..SIZE[1]));
+            vec![Event::PointerMoved(*at)]
+        }
+        35..70 => {
+            let button =
+                *[PointerButton::Primary, PointerButton::Primary, PointerButton::Primary, PointerButton::Secondary, PointerButton::Middle]
+                    .choose(rng)
+                    .unwrap_or(&PointerButton::Primary);
+            vec![Event::PointerButton { pos: *at, button, pressed: rng.random(), modifiers }]
+        }
+        70..88 => {
+            let key = *Key::ALL.choose(rng).unwrap_or(&Key::Escape);
+            [true, false].map(|pressed| Event::Key { key, physical_key: None, pressed, repeat: false, modifiers }).to_vec()
+        }
+        88..93 => {
+            let delta = vec2(rng.random_range(-3.0..3.0), rng.random_range(-3.0..3.0));
+            vec![Event::MouseWheel {
+                unit: MouseWheelUnit::Line,
+                delta,
+                phase: TouchPhase::Move,
+                source: MouseWheelSource::Wheel,
+                modifiers,
+            }]
+        }
+        93..95 => vec![Event::Zoom(rng.random_range(0.5..2.0))],
+        95..97 => vec![Event::Text(["1", "-", "smile", "é", "9999999", "/tmp/x"].choose(rng).unwrap_or(&"1").to_string())],
+        97 => vec![Event::Copy],
+        98 => vec![Event::Paste(["", "/no/such.png", "words"].choose(rng).unwrap_or(&"").to_string())],
+        _ => {
+            let size = [rng.random_range(1..40), rng.random_range(1..40)];
+            vec![Event::PasteImage(egui::ColorImage::filled(size, egui::Color32::from_rgb(200, 90, 30)).into())]
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_random_events_neither_panic_nor_hang() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let drops: Vec<PathBuf> = ["a.png", "b.png", "broken.png"].map(|name| folder.path().join(name)).to_vec();
+    image::RgbImage::from_pixel(40, 30, image::Rgb([200, 120, 40])).save(&drops[0]).expect("written");
+    image::RgbImage::from_pixel(3, 50, image::Rgb([20, 120, 240])).save(&drops[1]).expect("written");
+    std::fs::write(&drops[2], b"no picture").expect("written");
+
+    let seed = std::env::var("PDAE_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(2022);
+    println!("seed {seed}; set PDAE_TEST_SEED for another");
+    let (mut rng, mut at) = (StdRng::seed_from_u64(seed), Pos2::ZERO);
+    let mut harness = window(Theme::Dark);
+    until(&mut harness, "first photo", |app| app.photos() == 1);
+    let mut sent = 0;
+    while sent < EVENTS {
+        // Several between two frames, as on a busy machine.
+        for _ in 0..rng.random_range(1..6) {
+            for event in random_event(&mut rng, &mut at) {
+                harness.event(event);
+                sent += 1;
+            }
+        }
+        if rng.random_range(0..60) == 0
+            && let Some(path) = drops.choose(&mut rng)
+        {
+            harness.input_mut().dropped_files.push(Arc::new(Dropped(path.clone())));
+            sent += 1;
+        }
+        harness.step();
+        harness.input_mut().dropped_files.clear();
+    }
+
+    // Everything let go and every box closed, it still works.
+    for button in [PointerButton::Primary, PointerButton::Secondary, PointerButton::Middle] {
+        harness.event(Event::PointerButton { pos: at, button, pressed: false, modifiers: Modifiers::NONE });
+    }
+    for _ in 0..6 {
+        harness.key_press(Key::Escape);
+        harness.step();
+    }
+    harness.key_press(Key::F2);
+    harness.step();
+    while harness.state().photos() > 0 {
+        let before = harness.state().photos();
+        harness.key_press_modifiers(Modifiers::COMMAND, Key::W);
+        until(&mut harness, "closed photo", |app| app.photos() < before);
+        until(&mut harness, "rest", |app| !app.is_busy());
+    }
+    harness.input_mut().dropped_files.push(Arc::new(Dropped(drops[0].clone())));
+    harness.step();
+    harness.input_mut().dropped_files.clear();
+    until(&mut harness, "picture", |app| app.photos() == 1 && app.shown().is_some());
+}
+
+/// Every view without a model: what needs one is in the other tests.
+#[test]
+fn every_view_opens_with_a_stub_engine() {
+    use egui::accesskit::Role;
+    use egui_kittest::kittest::Queryable;
+    for theme in [Theme::Dark, Theme::Light] {
+        let mut harness = window(theme);
+        until(&mut harness, "first photo", |app| app.shown().is_some());
+        harness.key_press(Key::F4);
+        harness.step();
+        harness.get_by_role_and_label(Role::Button, "Make faces").click();
+        until(&mut harness, "faces", |app| app.exploration().faces_there() == 12);
+        harness.get_by_role_and_label(Role::Button, "Face 3").click();
+        until(&mut harness, "made-up face as a photo", |app| app.photos() == 2 && app.shown().is_some());
+        harness.key_press(Key::F6);
+        until(&mut harness, "chain", |app| app.inspector().steps_seen() == 2);
+        harness.run_steps(3);
+        assert!(harness.query_by_role_and_label(Role::Image, "Posterior mean gap by timestep").is_some());
+        harness.key_press(Key::F3);
+        until(&mut harness, "film strip", |app| app.interpolation().pictures_there() == 9);
+    }
+}
