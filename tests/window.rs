@@ -314,6 +314,7 @@ fn the_way_between_two_photos_is_made_played_and_saved() {
     // Drawing never comes to rest while it plays.
     window.harness.get_by_role_and_label(Role::Button, "Play").click();
     window.until("playing", |app| app.interpolation().is_playing());
+    window.harness.step();
     window.harness.get_by_role_and_label(Role::Button, "Pause").click();
     window.until("a pause", |app| !app.interpolation().is_playing());
     window.click("Photo");

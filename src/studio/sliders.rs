@@ -305,7 +305,8 @@ fn wheel_steps(ui: &Ui, rail: &Response) -> f32 {
 /// The lock keeps its place while it is hidden. It shows while it is closed, or the pointer or the keyboard is near.
 fn show_lock(ui: &mut Ui, label: &str, locked: bool, near: bool) -> bool {
     let palette = Palette::of(ui.visuals());
-    let (rect, response) = ui.allocate_exact_size(vec2(size::RESET, size::RESET), Sense::click());
+    // Not a stop of the Tab key, which would take twice as long from slider to slider: L does the same on a slider.
+    let (rect, response) = ui.allocate_exact_size(vec2(size::RESET, size::RESET), Sense::CLICK);
     response.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), locked, format!("Keep {label}")));
     let bright = response.hovered() || response.has_focus();
     if bright {
