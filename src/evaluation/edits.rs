@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 
 use super::probe::label;
 use super::{BATCH, EvaluationError, Goal, Line, Subject};
+use crate::diffusion::{Inversion, Solver};
 use crate::model::Guidance;
 use crate::training::directions::auroc;
 use crate::training::judge::{self, Judge};
@@ -147,8 +148,8 @@ fn read(subject: &Subject, judge: &Judge, images: &[usize]) -> Vec<Face> {
         (subject.tell)(format!("edits: {} of {} faces read", faces.len(), images.len()));
         let x_0 = subject.images.images(batch, model.device());
         let z = model.semantic_latent(x_0.clone());
-        let x_t = model.infer_stochastic_latent(x_0, &z, steps);
-        let before = judge::rows(judge.probabilities(model.decode(x_t.clone(), &z, steps, Guidance::default())));
+        let x_t = model.infer_stochastic_latent_by(Inversion::default(), x_0, &z, steps);
+        let before = judge::rows(judge.probabilities(model.decode_by(Solver::default(), x_t.clone(), &z, steps, Guidance::default())));
         let latents = judge::rows(z);
         for (i, (z, before)) in latents.into_iter().zip(before).enumerate() {
             faces.push(Face { image: batch[i], z, x_t: x_t.clone().narrow(0, i, 1), before });
@@ -166,7 +167,7 @@ fn edit(subject: &Subject, judge: &Judge, faces: &[&Face], attribute: &str, plac
         let z: Vec<f32> = batch.iter().flat_map(|face| subject.space.edit(&face.z, [(&slider.0, &slider.1)], locked)).collect();
         let z = model.tensor(z, [batch.len(), model.config.latent_dim]);
         let x_t = Tensor::cat(batch.iter().map(|face| face.x_t.clone()).collect(), 0);
-        let after = judge::rows(judge.probabilities(model.decode(x_t, &z, steps(subject), Guidance::default())));
+        let after = judge::rows(judge.probabilities(model.decode_by(Solver::default(), x_t, &z, steps(subject), Guidance::default())));
         for (face, after) in batch.iter().zip(after) {
             outcome.faces += 1;
             outcome.yes += usize::from(after[place] > 0.5);

@@ -1,9 +1,10 @@
-//! What comes back of a photo: through its inferred `x_T`, and from `z` alone.
+//! What comes back of a photo: through its inferred `x_T`, and from `z` alone. By the samplers that edits use, not the published ones.
 
 use burn::tensor::{Device, Tensor};
 
 use super::similarity::{Planes, mse, ssim};
 use super::{EvaluationError, Goal, Line, Subject};
+use crate::diffusion::{Inversion, Solver};
 use crate::model::Guidance;
 use crate::training::data::fixed_noise;
 
@@ -49,8 +50,8 @@ pub fn through_inferred_noise(subject: &Subject) -> Result<Vec<Line>, Evaluation
             (subject.tell)(format!("{what}: {} images done", sums.images));
             let x_0 = subject.images.images(&batch, subject.model.device());
             let z = subject.model.semantic_latent(x_0.clone());
-            let x_t = subject.model.infer_stochastic_latent(x_0.clone(), &z, steps);
-            sums.add(x_0, subject.model.decode(x_t, &z, steps, Guidance::default()));
+            let x_t = subject.model.infer_stochastic_latent_by(Inversion::default(), x_0.clone(), &z, steps);
+            sums.add(x_0, subject.model.decode_by(Solver::default(), x_t, &z, steps, Guidance::default()));
         }
         let [ssim, mse] = sums.lines(&what);
         if steps >= PAPER_STEPS {
@@ -73,7 +74,7 @@ pub fn from_latents_alone(subject: &Subject) -> Result<Vec<Line>, EvaluationErro
         let x_0 = subject.images.images(&batch, subject.model.device());
         let z = subject.model.semantic_latent(x_0.clone());
         let x_t = noise_of(subject.job.seed, &batch, x_0.dims(), subject.model.device());
-        sums.add(x_0, subject.model.decode(x_t, &z, steps, Guidance::default()));
+        sums.add(x_0, subject.model.decode_by(Solver::default(), x_t, &z, steps, Guidance::default()));
     }
     let [ssim, mse] = sums.lines(&what);
     Ok(vec![ssim.with_goal(Goal::AtLeast(LATENT_ONLY_SSIM)), mse])

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::cpu::{self, Noisy};
 use super::{Encoder, LatentDpm, ModelConfig, ParameterError, Parameters, ShiftDecoder, Weights};
-use crate::diffusion::{Chain, Direction, Schedule, guided_noise};
+use crate::diffusion::{Chain, Direction, Inversion, Schedule, Solver, guided_noise};
 
 /// Encoder, decoder and latent DPM on one device, ready to be asked.
 #[derive(Debug)]
@@ -166,16 +166,26 @@ impl Autoencoder {
         Some(chain.advance(&self.schedule, eps))
     }
 
-    /// The whole chain from a stochastic latent to an image in about [-1, 1].
+    /// The whole chain from a stochastic latent to an image in about [-1, 1], as published.
     pub fn decode(&self, x_t: Tensor<4>, z: &Tensor<2>, steps: usize, guidance: Guidance) -> Tensor<4> {
-        let mut chain = Chain::new(&self.schedule, steps, Direction::Decode, x_t);
+        self.decode_by(Solver::Ddim, x_t, z, steps, guidance)
+    }
+
+    /// The same by a solver of choice.
+    pub fn decode_by(&self, solver: Solver, x_t: Tensor<4>, z: &Tensor<2>, steps: usize, guidance: Guidance) -> Tensor<4> {
+        let mut chain = Chain::decode(&self.schedule, steps, solver, x_t);
         while self.step(&mut chain, z, guidance).is_some() {}
         chain.x
     }
 
-    /// DDIM inversion: the stochastic latent that decodes to `x_0` (`[batch, 3, size, size]` in [-1, 1]).
+    /// The published DDIM inversion: the stochastic latent that decodes to `x_0` (`[batch, 3, size, size]` in [-1, 1]).
     pub fn infer_stochastic_latent(&self, x_0: Tensor<4>, z: &Tensor<2>, steps: usize) -> Tensor<4> {
-        let mut chain = Chain::new(&self.schedule, steps, Direction::Encode, x_0);
+        self.infer_stochastic_latent_by(Inversion::Explicit, x_0, z, steps)
+    }
+
+    /// The same by an inversion of choice.
+    pub fn infer_stochastic_latent_by(&self, inversion: Inversion, x_0: Tensor<4>, z: &Tensor<2>, steps: usize) -> Tensor<4> {
+        let mut chain = Chain::invert(&self.schedule, steps, inversion, x_0);
         while self.step(&mut chain, z, Guidance::default()).is_some() {}
         chain.x
     }
