@@ -137,7 +137,7 @@ fn job(parts: &[Part]) -> EvaluationJob {
         parts: parts.iter().copied().collect(),
         validation: 8,
         count: 2,
-        steps: vec![4, 2],
+        steps: vec![24, 8],
         edits: EditOptions::default(),
         seed: 1,
     }
@@ -160,9 +160,9 @@ fn value(evaluation: &Evaluation, what: &str, metric: &str) -> f64 {
 fn reconstructions_are_measured_against_the_photo() {
     let parts = [Part::Reconstruction, Part::LatentOnly];
     let found = measured(&job(&parts));
-    let [many, few, z] = ["reconstruction, 4 + 4", "reconstruction, 2 + 2", "z alone"].map(|what| value(&found, what, "MSE"));
+    let [many, few, z] = ["reconstruction, 24 + 24", "reconstruction, 8 + 8", "z alone"].map(|what| value(&found, what, "MSE"));
     assert!(many < few && few < z, "{many} < {few} < {z}");
-    let [many, few, z] = ["reconstruction, 4 + 4", "reconstruction, 2 + 2", "z alone"].map(|what| value(&found, what, "SSIM"));
+    let [many, few, z] = ["reconstruction, 24 + 24", "reconstruction, 8 + 8", "z alone"].map(|what| value(&found, what, "SSIM"));
     assert!(1.0 > many && many > few && few > z, "{many} > {few} > {z}");
     assert_eq!(found.table.lines[0].images, 2);
     let quick = EvaluationJob { validation: 99, count: 1, steps: vec![2], ..job(&[Part::LatentOnly]) };
