@@ -96,9 +96,9 @@ impl StudioApp {
         }
     }
 
-    /// The steps of the edit, once there are any.
+    /// The steps of the edit. There from the start, or the picture would jump at the first one.
     fn show_history_strip(&mut self, ui: &mut Ui) {
-        if !self.show_history || (self.snapshots.is_empty() && !self.history.can_undo() && !self.history.can_redo()) {
+        if !self.show_history {
             return;
         }
         let strip = Frame::new().inner_margin(Margin { top: space::S as i8, ..Margin::ZERO });
