@@ -73,6 +73,8 @@ enum Row {
     Edits,
     /// The posterior-mean gap, without and with the shift.
     Gap,
+    /// How well edits in few steps agree with the same edits in a hundred; takes long, so it must be asked for.
+    Agreement,
 }
 
 impl From<Row> for Part {
@@ -83,6 +85,7 @@ impl From<Row> for Part {
             Row::Probe => Self::Probe,
             Row::Edits => Self::Edits,
             Row::Gap => Self::Gap,
+            Row::Agreement => Self::Agreement,
         }
     }
 }
@@ -127,6 +130,7 @@ fn parts(args: &EvaluateArgs) -> BTreeSet<Part> {
         Part::Probe => args.attributes.is_some(),
         Part::Edits => args.attributes.is_some() && args.judge.is_some(),
         Part::Reconstruction | Part::LatentOnly | Part::Gap => true,
+        Part::Agreement => false,
     };
     Part::ALL.into_iter().filter(possible).collect()
 }

@@ -102,6 +102,12 @@ impl<const D: usize> Chain<D> {
         Self { solver, ..Self::over(timesteps, Direction::Decode, x_t) }
     }
 
+    /// The end of a decode, from an `x_t` in the middle of the chain: `steps` steps (at most `timestep`) by the multistep solver.
+    pub fn decode_from(schedule: &Schedule, timestep: usize, steps: usize, x_t: Tensor<D>) -> Self {
+        let timesteps = schedule.dense_timesteps_up_to(timestep, steps);
+        Self { solver: Solver::Multistep, ..Self::over(timesteps, Direction::Decode, x_t) }
+    }
+
     /// An inversion of an image `x_0` in [-1, 1] for a decode of `steps` steps.
     pub fn invert(schedule: &Schedule, steps: usize, inversion: Inversion, x_0: Tensor<D>) -> Self {
         match inversion {
@@ -126,6 +132,12 @@ impl<const D: usize> Chain<D> {
     /// The timestep that the network is to be asked about, or `None` at the end.
     pub fn timestep(&self) -> Option<usize> {
         self.plan.get(self.done).map(|position| self.timesteps[*position])
+    }
+
+    /// In an implicit inversion, the last timestep and `x_t` that the chain has settled on; a decode may start from it.
+    pub fn settled(&self) -> Option<(usize, &Tensor<D>)> {
+        let position = self.plan.get(self.done.checked_sub(1)?)?;
+        Some((self.timesteps[*position], self.settled.as_ref()?))
     }
 
     /// Whether this step is guided when the last `stop_percent` of a decode is left to the plain DPM:
@@ -245,6 +257,26 @@ mod tests {
         let chain = Chain::invert(&schedule, 20, Inversion::Implicit, start([0.0; 3]));
         assert_eq!((chain.steps(), Inversion::Implicit.evaluations(20)), (21, chain.steps()));
         assert_eq!(Chain::invert(&schedule, 20, Inversion::Explicit, start([0.0; 3])).steps(), 20);
+    }
+
+    #[test]
+    fn a_decode_may_start_where_an_inversion_came_by() {
+        let schedule = Schedule::new(&ScheduleConfig::default());
+        let image = [0.3f32, -0.2, 0.05];
+        let mut chain = Chain::invert(&schedule, 20, Inversion::Implicit, start(image));
+        let mut settled = Vec::new();
+        while let Some(t) = chain.timestep() {
+            let noise = eps(&schedule, chain.x.clone(), t);
+            chain.advance(&schedule, noise);
+            settled.extend(chain.settled().map(|(t, x)| (t, x.clone())));
+        }
+        let timesteps: Vec<usize> = settled.iter().map(|(t, _)| *t).collect();
+        assert_eq!(timesteps, schedule.dense_timesteps(20)[..20], "all but the end, which is the result");
+        // One step from where little is left to do beats one from noise.
+        let (t, x) = settled[5].clone();
+        let warm = distance(&run(&schedule, Chain::decode_from(&schedule, t, 1, x)), &image);
+        let whole = distance(&run(&schedule, Chain::decode(&schedule, 1, Solver::Multistep, chain.x)), &image);
+        assert!(warm < 0.5 * whole, "{warm} against {whole}");
     }
 
     #[test]

@@ -89,10 +89,15 @@ impl Schedule {
     /// Of the spacings that were tried (even in `t`, in the logarithm of the signal-to-noise ratio, and in between), this one
     /// agrees best with a hundred steps.
     pub fn dense_timesteps(&self, steps: usize) -> Vec<usize> {
-        let (steps, last) = (steps.max(1), self.len() - 1);
-        if steps > last {
+        if steps > self.len() - 1 {
             return self.ddim_timesteps(steps);
         }
+        self.dense_timesteps_up_to(self.len() - 1, steps)
+    }
+
+    /// The same up to another timestep than the last, for a decode that starts in the middle of the chain. At most `last` steps.
+    pub fn dense_timesteps_up_to(&self, last: usize, steps: usize) -> Vec<usize> {
+        let steps = steps.clamp(1, last.max(1));
         let mut timesteps: Vec<usize> = Vec::with_capacity(steps + 1);
         for i in 0..=steps {
             let ideal = (last as f64 * (i as f64 / steps as f64).powf(1.5)).round() as usize;
@@ -122,6 +127,8 @@ mod tests {
             }
         }
         assert_eq!(schedule.dense_timesteps(4), [0, 125, 353, 649, 999]);
+        assert_eq!(schedule.dense_timesteps_up_to(353, 2), [0, 125, 353], "the same spacing from the middle on");
+        assert_eq!(schedule.dense_timesteps_up_to(2, 9), [0, 1, 2]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Everything is measured on the last images of a data set, which training leaves out, and from a seed: the same call gives the same
 //! table.
 
+pub mod agreement;
 pub mod drawing;
 pub mod edits;
 pub mod gap;
@@ -72,10 +73,12 @@ pub enum Part {
     Edits,
     /// The posterior-mean gap by timestep.
     Gap,
+    /// How well few steps agree with a hundred.
+    Agreement,
 }
 
 impl Part {
-    pub const ALL: [Self; 5] = [Self::Reconstruction, Self::LatentOnly, Self::Probe, Self::Edits, Self::Gap];
+    pub const ALL: [Self; 6] = [Self::Reconstruction, Self::LatentOnly, Self::Probe, Self::Edits, Self::Gap, Self::Agreement];
 }
 
 /// What is evaluated, on what, and how thoroughly.
@@ -141,6 +144,7 @@ pub fn evaluate(job: &EvaluationJob, device: &Device, tell: &dyn Fn(String)) -> 
             Part::LatentOnly => lines.extend(reconstruction::from_latents_alone(&subject)?),
             Part::Probe => lines.extend(probe::measure(&subject)?),
             Part::Edits => lines.extend(edits::measure(&subject)?),
+            Part::Agreement => lines.extend(agreement::measure(&subject)?),
             Part::Gap => {
                 let curve = gap::measure(&subject)?;
                 lines.extend(curve.lines());

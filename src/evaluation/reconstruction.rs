@@ -87,7 +87,7 @@ pub(super) fn noise_of(seed: u64, batch: &[usize], [_, c, h, w]: [usize; 4], dev
 }
 
 /// `[batch, 3, size, size]` in about [-1, 1] as pictures on the host.
-fn planes(x: Tensor<4>) -> Vec<Planes> {
+pub(super) fn planes(x: Tensor<4>) -> Vec<Planes> {
     let [_, c, _, size] = x.dims();
     let values = x.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default();
     values.chunks_exact(c * size * size).map(|picture| Planes::from_model(picture, size)).collect()

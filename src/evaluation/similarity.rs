@@ -30,6 +30,11 @@ pub fn mse(a: &Planes, b: &Planes) -> f64 {
     a.values.iter().zip(&b.values).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.values.len() as f64
 }
 
+/// Peak signal-to-noise ratio in decibels: 10 log10(1 / MSE). Infinite for equal pictures.
+pub fn psnr(a: &Planes, b: &Planes) -> f64 {
+    -10.0 * mse(a, b).log10()
+}
+
 /// Mean structural similarity (Wang et al., 2004) of two pictures of one size, at least 11 pixels wide: Gaussian windows of 11 x 11
 /// that lie wholly inside, each colour on its own. 1 = equal.
 ///

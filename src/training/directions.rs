@@ -268,8 +268,8 @@ pub fn add_to_bundle(job: &DirectionsJob, device: &Device, tick: impl FnMut(usiz
     let mut bundle = Bundle::load(&job.bundle)?;
     let config = &bundle.manifest.config;
     let data = ImageSet::load(&job.data, config.image_size, job.validation)?;
-    let encoder = latents::encoder(&bundle, device)?;
-    let latents = latents::encode(|x| encoder.forward(x), &data, device, tick);
+    let model = bundle.build_for_use(device)?;
+    let latents = latents::encode(|x| model.semantic_latent(x), &data, device, tick);
     // A latent DPM samples latents as they were normalised when it was trained.
     let kept = Statistics::of(&bundle).filter(|_| bundle.manifest.config.latent_dpm.is_some());
     let statistics = kept.unwrap_or_else(|| latents.statistics(data.training()));

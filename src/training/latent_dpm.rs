@@ -233,8 +233,8 @@ fn latents_of(
         None => {
             let path = job.data.as_ref().ok_or_else(|| TrainError::NoLatents { path: folder.path().into() })?;
             let data = ImageSet::load(path, bundle.manifest.config.image_size, job.validation)?;
-            let encoder = latents::encoder(bundle, device)?;
-            let found = latents::encode(|x| encoder.forward(x), &data, device, tick);
+            let model = bundle.build_for_use(device)?;
+            let found = latents::encode(|x| model.semantic_latent(x), &data, device, tick);
             let facts = Facts {
                 encoder: latents::encoder_sha256(bundle),
                 data: latents::data_name(path),

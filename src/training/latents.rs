@@ -11,7 +11,6 @@ use super::{ImageSet, RunFolder, TrainError};
 use crate::checkpoint::Bundle;
 use crate::checkpoint::tensors::{self, Precision};
 use crate::model::parameters::WeightData;
-use crate::model::{Encoder, ParameterError, Parameters};
 
 /// Images encoded at once.
 const ENCODE_BATCH: usize = 64;
@@ -106,12 +105,6 @@ impl Statistics {
     }
 }
 
-/// A bundle's encoder on a device.
-pub fn encoder(bundle: &Bundle, device: &Device) -> Result<Encoder, ParameterError> {
-    let config = &bundle.manifest.config;
-    Parameters::from_weights(&bundle.weights, device).scope("encoder", |p| Encoder::new(p, config.encoder, config.latent_dim))
-}
-
 /// SHA-256 of a bundle's encoder as hexadecimal. It stays the same while other parts are added to the bundle.
 pub fn encoder_sha256(bundle: &Bundle) -> String {
     let mut hasher = Sha256::new();
@@ -122,7 +115,7 @@ pub fn encoder_sha256(bundle: &Bundle) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Encodes every image of a set by `encoder` (`[batch, 3, size, size]` to `[batch, latent]`). `tick` hears how many are done.
+/// Encodes every image of a set by `encoder` (`[batch, 3, size, size]` in [-1, 1] to `[batch, latent]`). `tick` hears how many are done.
 pub fn encode(encoder: impl Fn(Tensor<4>) -> Tensor<2>, data: &ImageSet, device: &Device, mut tick: impl FnMut(usize)) -> Latents {
     let mut latents = Latents { dim: 0, values: Vec::new() };
     let indices: Vec<usize> = (0..data.len()).collect();

@@ -1,0 +1,120 @@
+//! How well edits in few steps agree with the same edits in a hundred: what a preview, and a final picture, lose by being quick.
+//!
+//! The yardstick is the published DDIM in 100 steps from the photo's inferred `x_T` under the edited `z`. Beside whole decodes from
+//! `x_T`, warm ones are measured: they start from an `x_t` that the inversion of the unedited photo came by, so that few steps go a
+//! shorter way, and an edit that would have come about before that `x_t` is lost.
+
+use burn::tensor::Tensor;
+
+use super::reconstruction::planes;
+use super::similarity::{Planes, psnr, ssim};
+use super::{EvaluationError, Goal, Line, Subject};
+use crate::diffusion::{Chain, Inversion, Solver};
+use crate::editing::Recipe;
+use crate::model::Guidance;
+
+/// Steps of the yardstick.
+const IDEAL_STEPS: usize = 100;
+/// The edits, each on every face.
+const EDITS: [&str; 6] = ["Smiling", "Eyeglasses", "Male", "Young", "Blond_Hair", "Bangs"];
+/// What is asked of the default sampler, in dB.
+const GOALS: [(usize, f64); 2] = [(4, 27.0), (8, 32.0)];
+
+/// A quick way to the picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    /// From `x_T`.
+    Whole(Solver, usize),
+    /// From the inversion's `x_t` after `from` of its steps.
+    Warm { from: usize, steps: usize },
+}
+
+impl Way {
+    fn all() -> Vec<Self> {
+        let whole = |solver| [1, 2, 3, 4, 6, 8, 10, 20].map(|steps| Self::Whole(solver, steps));
+        let warm = |from| [1, 2, 3, 4].map(|steps| Self::Warm { from, steps });
+        [whole(Solver::Ddim), whole(Solver::Multistep)].into_iter().flatten().chain([8, 11, 14, 17].into_iter().flat_map(warm)).collect()
+    }
+
+    fn goal(self) -> Option<Goal> {
+        let Self::Whole(Solver::Multistep, steps) = self else { return None };
+        GOALS.iter().find(|(known, _)| *known == steps).map(|(_, goal)| Goal::AtLeast(*goal))
+    }
+
+    fn label(self, timesteps: &[usize]) -> String {
+        match self {
+            Self::Whole(Solver::Ddim, steps) => format!("{steps} steps, DDIM as published"),
+            Self::Whole(Solver::Multistep, steps) => format!("{steps} steps, DPM-Solver++ 2M"),
+            Self::Warm { from, steps } => format!("{steps} steps from t = {}", timesteps[from]),
+        }
+    }
+}
+
+/// A face as the model has read it, alone in its batch.
+struct Face {
+    z: Vec<f32>,
+    x_t: Tensor<4>,
+    /// What the inversion came by, cleanest first.
+    trail: Vec<(usize, Tensor<4>)>,
+}
+
+/// PSNR and SSIM against the yardstick for every way, as means over the job's count of faces and all edits of [`EDITS`].
+pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
+    let edits: Vec<&str> = EDITS.into_iter().filter(|name| subject.space.direction(name).is_some()).collect();
+    if edits.is_empty() {
+        return Err(EvaluationError::NoCommonAttribute(EDITS.join(", ")));
+    }
+    let ways = Way::all();
+    let mut sums = vec![(0.0, 0.0); ways.len()];
+    let mut pictures = 0;
+    for image in 0..subject.images.len().min(subject.job.count) {
+        let face = read(subject, image);
+        for name in &edits {
+            (subject.tell)(format!("agreement: {pictures} edits done"));
+            let mut recipe = Recipe::default();
+            recipe.set_slider(name, subject.job.edits.percent);
+            let z = subject.space.edit(&face.z, &recipe.sliders, &recipe.locked);
+            let z = subject.model.tensor(z, [1, subject.model.config.latent_dim]);
+            let ideal = decoded(subject, &face, &z, Way::Whole(Solver::Ddim, IDEAL_STEPS));
+            for (way, (total_psnr, total_ssim)) in ways.iter().zip(&mut sums) {
+                let quick = decoded(subject, &face, &z, *way);
+                *total_psnr += psnr(&quick, &ideal);
+                *total_ssim += ssim(&quick, &ideal);
+            }
+            pictures += 1;
+        }
+    }
+    let timesteps = subject.model.schedule.dense_timesteps(Recipe::DEFAULT_STEPS);
+    let lines = ways.iter().zip(sums).flat_map(|(way, (total_psnr, total_ssim))| {
+        let what = format!("edits in {}", way.label(&timesteps));
+        let psnr = Line::new(&what, "PSNR against 100 steps, dB", total_psnr / pictures as f64, pictures);
+        let psnr = way.goal().map_or_else(|| psnr.clone(), |goal| psnr.clone().with_goal(goal));
+        [psnr, Line::new(&what, "SSIM against 100 steps", total_ssim / pictures as f64, pictures)]
+    });
+    Ok(lines.collect())
+}
+
+fn read(subject: &Subject, image: usize) -> Face {
+    let model = &subject.model;
+    let x_0 = subject.images.images(&[image], model.device());
+    let z = model.semantic_latent(x_0.clone());
+    let mut chain = Chain::invert(&model.schedule, Recipe::DEFAULT_STEPS, Inversion::Implicit, x_0);
+    let mut trail = Vec::new();
+    while model.step(&mut chain, &z, Guidance::default()).is_some() {
+        trail.extend(chain.settled().map(|(t, x_t)| (t, x_t.clone())));
+    }
+    Face { z: z.into_data().convert::<f32>().try_to_vec().unwrap_or_default(), x_t: chain.x, trail }
+}
+
+fn decoded(subject: &Subject, face: &Face, z: &Tensor<2>, way: Way) -> Planes {
+    let model = &subject.model;
+    let mut chain = match way {
+        Way::Whole(solver, steps) => Chain::decode(&model.schedule, steps, solver, face.x_t.clone()),
+        Way::Warm { from, steps } => {
+            let (timestep, x_t) = &face.trail[from];
+            Chain::decode_from(&model.schedule, *timestep, steps, x_t.clone())
+        }
+    };
+    while model.step(&mut chain, z, Guidance::default()).is_some() {}
+    planes(chain.x).swap_remove(0)
+}
