@@ -264,7 +264,7 @@ impl<'a> Session<'a> {
             latents.x_t = self.editor.noise(seed);
         } else {
             let mut inversion = self.editor.inversion(&latents, self.inversion_steps, self.recipe.inversion);
-            while self.editor.step_inversion(&mut inversion, &latents) {
+            while self.editor.step_inversion(&mut inversion, &mut latents) {
                 self.bar.inc(1);
             }
             latents.x_t = inversion.x;

@@ -125,7 +125,7 @@ fn read(editor: &Editor, photo: &Photo, steps: usize, bar: &ProgressBar) -> Resu
     let frame = faces.first().map_or_else(|| Frame::centre(photo), |face| face.fit().frame);
     let mut latents = editor.read(&editor.cut(photo, frame))?;
     let mut inversion = editor.inversion(&latents, steps, Inversion::default());
-    while editor.step_inversion(&mut inversion, &latents) {
+    while editor.step_inversion(&mut inversion, &mut latents) {
         bar.inc(1);
     }
     latents.x_t = inversion.x;

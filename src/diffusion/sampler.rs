@@ -134,6 +134,11 @@ impl<const D: usize> Chain<D> {
         self.plan.get(self.done).map(|position| self.timesteps[*position])
     }
 
+    /// Whether this is a decode that has not taken its first step, so that `x` is what it was started from.
+    pub fn starts_decode(&self) -> bool {
+        self.direction == Direction::Decode && self.done == 0
+    }
+
     /// In an implicit inversion, the last timestep and `x_t` that the chain has settled on; a decode may start from it.
     pub fn settled(&self) -> Option<(usize, &Tensor<D>)> {
         let position = self.plan.get(self.done.checked_sub(1)?)?;

@@ -105,6 +105,6 @@ impl Editor {
 
     /// The latents of a decoded face (`[3, size, size]` in [-1, 1]), as if it had been read from a photo.
     pub(super) fn adopt(&self, seedling: &Seedling, picture: Vec<f32>) -> Latents {
-        Latents { x_0: picture, z: seedling.z.clone(), x_t: seedling.x_t.clone(), inferred: true }
+        Latents { x_0: picture, z: seedling.z.clone(), x_t: seedling.x_t.clone(), inferred: true, passed: Vec::new() }
     }
 }

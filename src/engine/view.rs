@@ -39,6 +39,8 @@ struct Base {
 /// What a decode depends on besides the sliders. Only pictures that agree in it may be compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
+    /// The timestep that it starts from, where that is not the noisiest.
+    start: Option<usize>,
     steps: usize,
     solver: Solver,
     guidance: f64,
@@ -49,7 +51,12 @@ pub struct Settings {
 impl Settings {
     /// `inferred`: whether the stochastic latent is the photo's own.
     pub fn new(recipe: &Recipe, steps: usize, inferred: bool) -> Self {
-        Self { steps, solver: recipe.solver, guidance: recipe.guidance, stop_percent: recipe.stop_percent, inferred }
+        Self { start: None, steps, solver: recipe.solver, guidance: recipe.guidance, stop_percent: recipe.stop_percent, inferred }
+    }
+
+    /// The same for a decode that starts from a timestep in the middle of the chain.
+    pub fn from(self, start: Option<usize>) -> Self {
+        Self { start, ..self }
     }
 }
 
@@ -152,6 +159,7 @@ mod tests {
             Settings::new(&Recipe::default(), 5, true),
             Settings::new(&Recipe::default(), 4, false),
             Settings::new(&Recipe { guidance: 2.0, ..Recipe::default() }, 4, true),
+            settings.from(Some(407)),
         ] {
             assert!(!view.has_base(other));
         }

@@ -28,7 +28,7 @@ use interpolation::Interpolation;
 
 /// What a preview may take.
 const PREVIEW_BUDGET: Duration = Duration::from_millis(100);
-const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 2..=10;
+const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 1..=10;
 
 pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends, bundle: PathBuf, device: DeviceChoice) {
     let mut worker = Worker {
@@ -369,12 +369,14 @@ impl Worker {
             Quality::Final => request.recipe.steps,
             Quality::Preview => self.preview_steps().min(request.recipe.steps),
         };
-        let settings = Settings::new(&request.recipe, steps, open.latents.inferred);
+        let warm = open.latents.warm_start(&request.recipe, steps).filter(|_| quality == Quality::Preview);
+        let settings = Settings::new(&request.recipe, steps, open.latents.inferred).from(warm.map(|start| start.timestep));
         // Without sliders the picture is its own base, and with the base at hand it need not be decoded again.
-        let decode = if request.recipe.is_changed() && !open.view.has_base(settings) {
-            editor.decode_pair(&open.latents, &request.recipe, steps)
-        } else {
-            editor.decode(&open.latents, &request.recipe, steps)
+        let paired = request.recipe.is_changed() && !open.view.has_base(settings);
+        let decode = match warm {
+            Some(start) => editor.decode_warm(start, &open.latents, &request.recipe, steps, paired),
+            None if paired => editor.decode_pair(&open.latents, &request.recipe, steps),
+            None => editor.decode(&open.latents, &request.recipe, steps),
         };
         self.active = Some(Render { request, quality, settings, decode, started: Instant::now() });
     }
@@ -444,7 +446,7 @@ impl Worker {
     fn step_inversion(&mut self, index: usize) -> Result<(), EditError> {
         let (Some(editor), Some(open)) = (&self.editor, self.photos.get_mut(index)) else { return Ok(()) };
         let Some(chain) = &mut open.inversion else { return Ok(()) };
-        if editor.step_inversion(chain, &open.latents) {
+        if editor.step_inversion(chain, &mut open.latents) {
             let (done, total) = (chain.done(), chain.steps());
             self.tell(Event::Progress { job: Job::ReadingPhoto, done, total });
             return Ok(());

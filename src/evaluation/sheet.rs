@@ -73,7 +73,7 @@ fn pictures(editor: &Editor, photo: &Photo, options: &SheetOptions, tell: &dyn F
     tell(format!("reading {}", photo.name));
     let mut latents = editor.read(&editor.cut(photo, frame))?;
     let mut inversion = editor.inversion(&latents, options.steps, Inversion::default());
-    while editor.step_inversion(&mut inversion, &latents) {}
+    while editor.step_inversion(&mut inversion, &mut latents) {}
     latents.x_t = inversion.x;
     latents.inferred = true;
     let plain = Recipe { steps: options.steps, ..Recipe::default() };

@@ -153,12 +153,25 @@ impl Autoencoder {
         }
     }
 
+    /// The same as [`Autoencoder::guided`] for the first step of a decode, of which all but `G` is remembered where that saves time.
+    fn guided_first(&self, x_t: Tensor<4>, timesteps: &[usize], z: Tensor<2>) -> (Tensor<4>, Tensor<4>) {
+        match &self.networks {
+            Networks::Tensors { .. } => self.guided(x_t, timesteps, z),
+            Networks::Cpu { decoder, .. } => {
+                let shape = x_t.dims();
+                let (eps, mut gradients) = decoder.guided_first(Noisy { x_t: &floats(x_t), timesteps }, &[&floats(z)]);
+                (self.tensor(eps, shape), self.tensor(gradients.swap_remove(0), shape))
+            }
+        }
+    }
+
     /// The next step of a chain over images, guided by `z`. Returns the predicted image, or `None` at the chain's end.
     pub fn step(&self, chain: &mut Chain<4>, z: &Tensor<2>, guidance: Guidance) -> Option<Tensor<4>> {
         let t = chain.timestep()?;
         let timesteps = vec![t; chain.x.dims()[0]];
         let eps = if chain.is_guided(guidance.stop_percent) {
-            let (eps, gradient) = self.guided(chain.x.clone(), &timesteps, z.clone());
+            let guided = if chain.starts_decode() { Self::guided_first } else { Self::guided };
+            let (eps, gradient) = guided(self, chain.x.clone(), &timesteps, z.clone());
             guided_noise(&self.schedule, t, eps, gradient, guidance.strength)
         } else {
             self.noise(chain.x.clone(), &timesteps)

@@ -91,7 +91,7 @@ fn large_edit(editor: &Editor, sample: &Photo) -> Result<(), BenchError> {
     let recipe = recipe(editor, 1);
     stages.take("  infer x_T", || {
         let mut inversion = editor.inversion(&latents, recipe.steps, recipe.inversion);
-        while editor.step_inversion(&mut inversion, &latents) {}
+        while editor.step_inversion(&mut inversion, &mut latents) {}
         latents.x_t = inversion.x;
     });
     let pair = stages.take("  decode", || {

@@ -8,8 +8,9 @@ use image::{DynamicImage, RgbImage};
 
 use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::DeviceChoice;
+use crate::diffusion::Inversion;
 use crate::editing::{Crop, Recipe, Sidecar, sidecar};
-use crate::engine::edit::InterpolationPath;
+use crate::engine::edit::{Decode, Editor, InterpolationPath};
 use crate::engine::exploration::{SampleRequest, SampleSource};
 use crate::engine::inspection::InspectRequest;
 use crate::engine::interpolation::{End, InterpolationRequest, SIDE, Way};
@@ -84,6 +85,35 @@ fn a_burst_of_requests_decodes_few_and_shows_the_last() {
     assert!(shown.len() <= 3, "200 requests at once decoded {} pictures: {shown:?}", shown.len());
     assert!(shown.windows(2).all(|w| w[0] < w[1]), "an older picture followed a newer one: {shown:?}");
     assert!(engine.events().recv_timeout(Duration::from_millis(300)).is_err(), "nothing is left to do");
+}
+
+#[test]
+fn short_previews_start_in_the_middle_of_the_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let editor = Editor::load(&tiny_bundle(folder.path()), DeviceChoice::Cpu).unwrap();
+    let picture = Frame::centre(&photo()).cut(&photo(), editor.size());
+    let mut latents = editor.read(&picture).unwrap();
+    let edit = recipe(60.0);
+    assert!(latents.warm_start(&edit, 1).is_none(), "nothing is inferred yet");
+    let mut inversion = editor.inversion(&latents, Recipe::DEFAULT_STEPS, Inversion::Implicit);
+    while editor.step_inversion(&mut inversion, &mut latents) {}
+    (latents.x_t, latents.inferred) = (inversion.x, true);
+    let starts: Vec<usize> = (1..=4).filter_map(|steps| latents.warm_start(&edit, steps)).map(|start| start.timestep).collect();
+    assert_eq!(starts, [253, 407, 585, 585]);
+    assert!(latents.warm_start(&edit, 5).is_none(), "there is time for the whole way");
+    assert!(latents.warm_start(&Recipe { fresh_noise: 0.5, ..edit.clone() }, 1).is_none());
+    assert!(latents.warm_start(&Recipe { guidance: 2.0, ..edit.clone() }, 1).is_none());
+    // One step from there is nearer to the whole way than one step from noise.
+    let decoded = |mut decode: Decode| {
+        while editor.step(&mut decode) {}
+        editor.pictures(decode).unwrap()
+    };
+    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+    let ideal = decoded(editor.decode(&latents, &edit, 100)).remove(0);
+    let warm = decoded(editor.decode_warm(latents.warm_start(&edit, 1).unwrap(), &latents, &edit, 1, true));
+    let cold = decoded(editor.decode(&latents, &edit, 1)).remove(0);
+    assert_eq!(warm.len(), 2, "the edit and its base");
+    assert!(distance(&warm[0], &ideal) < distance(&cold, &ideal));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Both are made from the networks that [`crate::model`] built, so that the architecture is written down once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use super::attention::Attention;
@@ -322,6 +322,26 @@ pub struct Decoder {
     down: Vec<Stage>,
     plain: DecoderHalf,
     shift: DecoderHalf,
+    /// Newest last.
+    first_steps: Mutex<VecDeque<Arc<FirstStep>>>,
+}
+
+/// What the first step of a decode has in common with every other decode of the same `x_t`: all but the mean shift.
+#[derive(Debug)]
+struct FirstStep {
+    x_t: Vec<f32>,
+    timesteps: Vec<usize>,
+    features: Vec<Map>,
+    eps: Vec<f32>,
+}
+
+impl FirstStep {
+    /// First steps that are remembered: of the photo's `x_T`, and of where previews start.
+    const MOST: usize = 4;
+
+    fn is_of(&self, x: Noisy) -> bool {
+        self.timesteps == x.timesteps && self.x_t == x.x_t
+    }
 }
 
 /// Images for a [`Decoder`]: `[batch, 3, size, size]` as plain floats, one timestep an image.
@@ -363,6 +383,7 @@ impl Decoder {
             down,
             plain,
             shift,
+            first_steps: Mutex::default(),
         }
     }
 
@@ -400,6 +421,39 @@ impl Decoder {
                 || latents.iter().map(shifted).collect(),
             )
         })
+    }
+
+    /// The same for the first step of a decode. While sliders move, decode after decode starts from one `x_t`: everything but the shift
+    /// half, which alone reads the semantic latents, is computed once and remembered.
+    pub fn guided_first(&self, x: Noisy, latents: &[&[f32]]) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let first = self.first_step(x);
+        let shifted = |z: &&[f32]| {
+            let conditions = self.conditions(x, Some(z));
+            self.gradient(x, &self.shift.apply(self.kernels, &self.pool, &first.features, &conditions))
+        };
+        (first.eps.clone(), in_pool(|| latents.iter().map(shifted).collect()))
+    }
+
+    fn first_step(&self, x: Noisy) -> Arc<FirstStep> {
+        let lock = || self.first_steps.lock().unwrap_or_else(|e| e.into_inner());
+        let known = {
+            let mut steps = lock();
+            steps.iter().position(|step| step.is_of(x)).and_then(|i| steps.remove(i))
+        };
+        let step = known.unwrap_or_else(|| {
+            in_pool(|| {
+                let plain = self.conditions(x, None);
+                let features = self.features(x, &plain);
+                let eps = self.eps(x, &self.plain.apply(self.kernels, &self.pool, &features, &plain));
+                Arc::new(FirstStep { x_t: x.x_t.to_vec(), timesteps: x.timesteps.to_vec(), features, eps })
+            })
+        });
+        let mut steps = lock();
+        steps.push_back(step.clone());
+        if steps.len() > FirstStep::MOST {
+            steps.pop_front();
+        }
+        step
     }
 
     fn conditions(&self, x: Noisy, z: Option<&[f32]>) -> Conditions {

@@ -134,6 +134,16 @@ fn networks_agree_with_the_tensor_library() {
             ];
             assert!(errors.iter().all(|e| *e < 2e-5), "{} {image_size}: {errors:?}", kernels.name);
             assert!(relative_error(&gradients[0], &gradient) > 1e-4, "another latent gives another gradient");
+            // What is remembered of a first step is right for other latents, and is not taken for another image's or timestep's.
+            let fresh = |x, z| Decoder::with_kernels(&model.decoder, &config, kernels).guided(x, &[z]);
+            let (later, moved) = ([9, 850], random(x.len(), 6));
+            let others = [Noisy { x_t: &x, timesteps: &later }, Noisy { x_t: &moved, timesteps: &timesteps }];
+            for noisy in [noisy, noisy].into_iter().chain(others).chain([noisy]) {
+                for z in [&z, &other] {
+                    let ((eps, gradients), (want_eps, want)) = (decoder.guided_first(noisy, &[z]), fresh(noisy, z));
+                    assert!(relative_error(&eps, &want_eps) < 1e-6 && relative_error(&gradients[0], &want[0]) < 1e-6, "{}", kernels.name);
+                }
+            }
         }
     }
 }
