@@ -7,6 +7,6 @@ pub mod interpolation;
 pub mod sampler;
 pub mod schedule;
 
-pub use interpolation::{lerp, slerp};
+pub use interpolation::{lerp, slerp, slerp_inferred};
 pub use sampler::{Chain, Direction, Inversion, Solver, guided_noise};
 pub use schedule::{Betas, Schedule, ScheduleConfig};

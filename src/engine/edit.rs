@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::ModelCard;
 use crate::checkpoint::{Bundle, CheckpointError};
 use crate::device::{DeviceChoice, DeviceError};
-use crate::diffusion::{Chain, Inversion, lerp, slerp};
+use crate::diffusion::{Chain, Inversion, lerp, slerp, slerp_inferred};
 use crate::editing::sidecar::{ModelEntry, SidecarError};
 use crate::editing::{Crop, LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError};
@@ -256,7 +256,7 @@ impl Editor {
     ) -> Decode {
         let z = |latents: &Latents, recipe: &Recipe| self.latent_tensor(self.space.edit(&latents.z, &recipe.sliders, &recipe.locked), 1);
         let (z_a, z_b) = (z(from, from_recipe), z(to, to_recipe));
-        let x_t = slerp(self.stochastic_latent(from, from_recipe), self.stochastic_latent(to, to_recipe), alpha);
+        let x_t = slerp_inferred(self.stochastic_latent(from, from_recipe), self.stochastic_latent(to, to_recipe), alpha);
         let guide = match path {
             InterpolationPath::Latent => Guide::Latent(lerp(z_a, z_b, alpha)),
             InterpolationPath::Trajectory => Guide::Between { z_a, z_b, alpha },
