@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -114,6 +114,32 @@ impl Editor {
     /// Side of the model's pictures in pixels.
     pub fn size(&self) -> u32 {
         self.model.config.image_size as u32
+    }
+
+    /// Whether this computes on the processor.
+    pub fn is_on_cpu(&self) -> bool {
+        *self.model.device() == Device::flex()
+    }
+
+    /// Passes of [`Editor::rehearse`].
+    pub const REHEARSALS: usize = 3;
+
+    /// One of the passes that editing needs, on nothing: a device that looks for its fastest kernels at first use has then found them.
+    /// Pass 0 encodes, 1 takes a guided step, 2 takes one of two pictures at once.
+    pub fn rehearse(&self, pass: usize) -> Result<(), EditError> {
+        let side = self.model.config.image_size;
+        let (z, batch) = (vec![0.0; self.model.config.latent_dim], pass.max(1));
+        let seen = match pass {
+            0 => values(self.model.semantic_latent(self.image_tensor(vec![0.0; 3 * side * side], 1)))?,
+            _ => {
+                let noise = Tensor::cat(vec![self.noise(0); batch], 0);
+                let (eps, gradient) =
+                    self.model.guided(noise, &vec![self.model.schedule.len() - 1; batch], self.latent_tensor(z.repeat(batch), batch));
+                values(eps + gradient)?
+            }
+        };
+        debug_assert!(!seen.is_empty());
+        Ok(())
     }
 
     /// All faces in a photo, best first.

@@ -114,6 +114,8 @@ pub enum Quality {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Job {
     LoadingModel,
+    /// Finding out which kernels are fastest on a graphics card, which happens the first time that each is used.
+    Tuning,
     OpeningPhoto,
     /// Inferring the stochastic latent.
     ReadingPhoto,

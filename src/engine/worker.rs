@@ -47,6 +47,7 @@ pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends
         inspection: None,
         export: None,
         step_time: None,
+        tuning: None,
     };
     worker.guarded(Job::LoadingModel, |w| w.load(bundle));
     let mut select = Select::new();
@@ -96,6 +97,8 @@ struct Worker {
     export: Option<Export>,
     /// One denoising step, as measured over the last decode.
     step_time: Option<Duration>,
+    /// The next pass of [`Editor::rehearse`] after a model came to a graphics card.
+    tuning: Option<usize>,
 }
 
 struct OpenPhoto {
@@ -125,7 +128,8 @@ struct Export {
 
 impl Worker {
     fn has_work(&self) -> bool {
-        self.active.is_some()
+        self.tuning.is_some()
+            || self.active.is_some()
             || self.next.is_some()
             || self.inverting().is_some()
             || self.export.is_some()
@@ -188,6 +192,7 @@ impl Worker {
             Job::Interpolating => self.interpolation = Interpolation::default(),
             Job::Sampling => self.sampling.stop(),
             Job::Inspecting => self.inspection = None,
+            Job::Tuning => self.tuning = None,
             Job::LoadingModel | Job::OpeningPhoto | Job::Importing => {}
         }
     }
@@ -270,6 +275,10 @@ impl Worker {
         self.drop_jobs();
         self.sampling = Sampling::default();
         self.tell(Event::ModelLoaded(Arc::new(editor.card.clone())));
+        self.tuning = (!editor.is_on_cpu()).then_some(0);
+        if self.tuning.is_some() {
+            self.tell(Event::Progress { job: Job::Tuning, done: 0, total: Editor::REHEARSALS });
+        }
         self.editor = Some(editor);
         self.step_time = None;
         for i in 0..self.photos.len() {
@@ -395,7 +404,9 @@ impl Worker {
         }
         let inverting = self.inverting();
         let present_inverts = inverting.is_some_and(|i| Some(self.photos[i].id) == self.present);
-        if self.active.is_some() {
+        if self.tuning.is_some() {
+            self.guarded(Job::Tuning, Self::step_tuning);
+        } else if self.active.is_some() {
             self.guarded(Job::Rendering, Self::step_render);
         } else if let Some(i) = inverting.filter(|_| present_inverts) {
             self.guarded(Job::ReadingPhoto, |w| w.step_inversion(i));
@@ -410,6 +421,20 @@ impl Worker {
         } else if let Some(i) = inverting {
             self.guarded(Job::ReadingPhoto, |w| w.step_inversion(i));
         }
+    }
+
+    /// Has the device do one of the passes that editing needs.
+    fn step_tuning(&mut self) -> Result<(), EditError> {
+        let (Some(editor), Some(done)) = (&self.editor, self.tuning.take()) else { return Ok(()) };
+        editor.rehearse(done)?;
+        let (done, total) = (done + 1, Editor::REHEARSALS);
+        if done < total {
+            self.tuning = Some(done);
+            self.tell(Event::Progress { job: Job::Tuning, done, total });
+        } else {
+            self.tell(Event::Finished { job: Job::Tuning });
+        }
+        Ok(())
     }
 
     fn step_render(&mut self) -> Result<(), EditError> {

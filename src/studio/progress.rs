@@ -43,6 +43,7 @@ impl Jobs {
             Job::Exporting,
             Job::Importing,
             Job::LoadingModel,
+            Job::Tuning,
             Job::OpeningPhoto,
             Job::ReadingPhoto,
             Job::Interpolating,
@@ -67,7 +68,7 @@ impl Jobs {
                 return;
             };
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                if !matches!(job, Job::LoadingModel | Job::OpeningPhoto | Job::Importing) {
+                if !matches!(job, Job::LoadingModel | Job::Tuning | Job::OpeningPhoto | Job::Importing) {
                     cancel = ui.button("Cancel").on_hover_text("Stop this; the picture stays").clicked();
                 }
                 if total > 0 {
@@ -96,6 +97,7 @@ fn show_sign(ui: &mut Ui, quality: Quality) {
 fn name(job: Job) -> &'static str {
     match job {
         Job::LoadingModel => "Loading the model…",
+        Job::Tuning => "Getting the graphics card ready…",
         Job::OpeningPhoto => "Opening the photo…",
         Job::ReadingPhoto => "Reading the photo…",
         Job::Rendering => "Working…",
@@ -110,6 +112,7 @@ fn name(job: Job) -> &'static str {
 fn reason(job: Job) -> &'static str {
     match job {
         Job::LoadingModel => "The model is read from disk",
+        Job::Tuning => "The fastest way to compute is looked for; the next start remembers it",
         Job::OpeningPhoto => "The photo is read from disk",
         Job::ReadingPhoto => "Until this is done, small details differ from the photo. You can edit meanwhile",
         Job::Rendering => "The picture is being made",

@@ -117,6 +117,21 @@ fn short_previews_start_in_the_middle_of_the_chain() {
 }
 
 #[test]
+fn a_graphics_card_is_made_ready_before_the_first_picture() {
+    if DeviceChoice::Gpu.open().is_err() {
+        eprintln!("SKIPPED a_graphics_card_is_made_ready_before_the_first_picture: no Vulkan, Metal or DirectX driver");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::start(tiny_bundle(folder.path()), DeviceChoice::Gpu, || {}).unwrap();
+    let events = until(&engine, |e| matches!(e, Event::Finished { job: Job::Tuning }));
+    let steps: Vec<usize> =
+        events.iter().filter_map(|e| if let Event::Progress { job: Job::Tuning, done, .. } = e { Some(*done) } else { None }).collect();
+    assert_eq!(steps, [0, 1, 2]);
+    assert!(!events.iter().any(|e| matches!(e, Event::Failed { .. })), "{events:?}");
+}
+
+#[test]
 fn a_drag_shows_previews_on_the_way() {
     let (engine, _folder) = start();
     engine.send(Request::OpenPhoto(photo()));
