@@ -10,7 +10,7 @@
 //! - [`editing`]: what an edit is, as plain numbers. [`photo`]: image files in and out.
 //! - [`checkpoint`]: bundles and the import of published files.
 //! - [`model`]: the networks. [`diffusion`]: schedules, samplers, inversion, guidance.
-//! - [`device`]: what to compute on. [`files`]: writing without leaving half a file.
+//! - [`device`]: what to compute on. [`memory`]: giving it back. [`files`]: writing without leaving half a file.
 
 pub mod checkpoint;
 pub mod cli;
@@ -21,6 +21,7 @@ pub mod engine;
 pub mod evaluation;
 pub mod face;
 pub mod files;
+pub mod memory;
 pub mod model;
 pub mod photo;
 pub mod studio;

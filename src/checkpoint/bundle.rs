@@ -137,6 +137,13 @@ impl Bundle {
         Ok(if *device == Device::flex() { model.on_cpu_kernels() } else { model })
     }
 
+    /// The same, letting go of the weights as soon as the networks have them: less memory at the peak.
+    pub fn into_model(self, device: &Device) -> Result<Autoencoder, CheckpointError> {
+        let model = self.build(device)?;
+        drop(self);
+        Ok(if *device == Device::flex() { model.on_cpu_kernels() } else { model })
+    }
+
     /// Latent statistics, classifier rows and directions.
     pub fn latent_space(&self) -> LatentSpace {
         let values = |name: &str| self.weights.tensors.get(name).map(|t| t.values.clone()).unwrap_or_default();

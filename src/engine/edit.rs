@@ -16,6 +16,7 @@ use crate::diffusion::{Chain, Inversion, lerp, slerp, slerp_inferred};
 use crate::editing::sidecar::{ModelEntry, SidecarError};
 use crate::editing::{Crop, LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError};
+use crate::memory;
 use crate::model::{Autoencoder, Guidance};
 use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, from_model, put_back, to_model};
 
@@ -106,9 +107,12 @@ impl Editor {
     pub fn load(bundle: &Path, choice: DeviceChoice) -> Result<Self, EditError> {
         let device = choice.open()?;
         let bundle = Bundle::load(bundle)?;
-        let model = bundle.build_for_use(&device.device)?;
-        let card = ModelCard { folder: bundle.folder.clone(), cost: model.cost, device: device.name, manifest: bundle.manifest.clone() };
-        Ok(Self { card, space: bundle.latent_space(), model, detector: Detector::built_in()? })
+        let (space, folder, manifest) = (bundle.latent_space(), bundle.folder.clone(), bundle.manifest.clone());
+        let model = bundle.into_model(&device.device)?;
+        let card = ModelCard { folder, cost: model.cost, device: device.name, manifest };
+        let detector = Detector::built_in()?;
+        memory::give_back();
+        Ok(Self { card, space, model, detector })
     }
 
     /// Side of the model's pictures in pixels.
