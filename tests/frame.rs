@@ -39,7 +39,7 @@ impl Window {
         import(&golden, &ImportOptions::default()).expect("the golden case imports").save(&bundle, false).expect("the bundle is written");
         let path = folder.path().join("people.png");
         photo.save(&path).expect("the photo is written");
-        let start = StartOptions { bundle, photo: Some(path), device: DeviceChoice::Cpu };
+        let start = StartOptions { bundle, photo: Some(path), device: DeviceChoice::Cpu, folder: None };
         let builder = Harness::builder().with_size([1100.0, 700.0]).with_max_steps(12);
         let harness = adapt(builder).build_eframe(|cc| StudioApp::new(cc, start).for_tests());
         let mut window = Self { harness, folder, photo };

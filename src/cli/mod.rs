@@ -104,6 +104,6 @@ fn open_window(photo: Option<PathBuf>, model: &ModelArgs) -> Result<(), Box<dyn 
                     Without one, edit photos like this:\n\n    pdae-studio edit PHOTO -o OUT.png --set smiling=60"
             .into());
     }
-    studio::run(studio::StartOptions { bundle: model.bundle(), photo, device: model.device })?;
+    studio::run(studio::StartOptions { bundle: model.bundle(), photo, device: model.device, folder: studio::own_folder() })?;
     Ok(())
 }

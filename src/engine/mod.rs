@@ -59,6 +59,10 @@ pub enum Request {
     OpenPath(PathBuf),
     /// Open a photo that is already in memory (paste).
     OpenPhoto(Box<Photo>),
+    /// Open a photo of an earlier session as it was.
+    Reopen(Reopening),
+    /// Keep the pixels of a photo that has no file of its own as a PNG, so that it can be reopened.
+    Store { id: PhotoId, file: PathBuf },
     /// Open a face of the last grid.
     OpenSample { generation: u64, index: usize },
     /// Make another open photo the present one. Answered by [`Event::PhotoOpened`].
@@ -79,6 +83,26 @@ pub enum Request {
     Cancel,
     #[cfg(test)]
     Panic,
+}
+
+/// A photo of an earlier session.
+#[derive(Debug)]
+pub struct Reopening {
+    pub origin: Origin,
+    /// The frame that was used, if not the one that is found.
+    pub frame: Option<Frame>,
+}
+
+/// Where an earlier session had a photo from.
+#[derive(Debug)]
+pub enum Origin {
+    File(PathBuf),
+    /// Pixels that were kept by [`Request::Store`], and the name that they were shown with.
+    Stored {
+        file: PathBuf,
+        name: String,
+    },
+    Memory(Box<Photo>),
 }
 
 /// The present photo as a file.
@@ -140,6 +164,8 @@ pub enum Event {
         name: String,
         /// The file it came from, if any.
         path: Option<PathBuf>,
+        /// Where its pixels are kept, if it has no file of its own.
+        stored: Option<PathBuf>,
         width: u32,
         height: u32,
         faces: Arc<[Face]>,

@@ -84,6 +84,11 @@ impl View {
         self.bases.iter().any(|base| base.settings == settings)
     }
 
+    /// The photo is decoded from other latents from now on.
+    pub fn forget_bases(&mut self) {
+        self.bases.clear();
+    }
+
     /// How the unedited photo decodes with these settings, if that is known: `[3, size, size]` in [-1, 1].
     pub fn base(&self, settings: Settings) -> Option<&[f32]> {
         self.bases.iter().find(|base| base.settings == settings).map(|base| &*base.picture)

@@ -13,15 +13,16 @@ use crossbeam_channel::{Select, Sender, TryRecvError};
 
 use super::edit::{Decode, EditError, Editor, Latents};
 use super::view::{Settings, View};
-use super::{Ends, Event, ExportRequest, Job, PhotoId, Quality, RenderRequest, Request};
+use super::{Ends, Event, ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
 use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::{self, DeviceChoice};
 use crate::diffusion::{Chain, Inversion};
 use crate::editing::sidecar::{self, SourceEntry};
 use crate::editing::{Recipe, Sidecar};
 use crate::face::Face;
+use crate::memory;
 use crate::photo::animation::Sequence;
-use crate::photo::{self, Frame, Photo, Upsampling};
+use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 use exploration::Sampling;
 use inspection::Inspection;
 use interpolation::Interpolation;
@@ -104,11 +105,23 @@ struct Worker {
 struct OpenPhoto {
     id: PhotoId,
     photo: Photo,
+    /// Where its pixels are kept, if it has no file of its own.
+    stored: Option<PathBuf>,
     faces: Arc<[Face]>,
     frame: Frame,
     view: View,
     latents: Latents,
+    /// How the stochastic latent is inferred, or was; `None`: it came along with a made-up face.
+    inversion_method: Option<Inversion>,
     /// On the way to the stochastic latent.
+    inversion: Option<Chain<4>>,
+}
+
+/// What is known of a photo once it was read.
+struct Reading {
+    faces: Arc<[Face]>,
+    frame: Frame,
+    latents: Latents,
     inversion: Option<Chain<4>>,
 }
 
@@ -249,8 +262,10 @@ impl Worker {
             Request::Import { folder, output } => self.guarded(Job::Importing, |w| w.import(&folder, &output)),
             Request::UseDevice(choice) => self.guarded(Job::LoadingModel, |w| w.use_device(choice)),
             Request::ListDevices => self.tell(Event::Devices(device::list())),
-            Request::OpenPath(path) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(Photo::open(&path)?)),
-            Request::OpenPhoto(photo) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(*photo)),
+            Request::OpenPath(path) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(Photo::open(&path)?, None, None)),
+            Request::OpenPhoto(photo) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(*photo, None, None)),
+            Request::Reopen(reopening) => self.guarded(Job::OpeningPhoto, |w| w.reopen(reopening)),
+            Request::Store { id, file } => self.store(id, file),
             Request::OpenSample { generation, index } => self.guarded(Job::OpeningPhoto, |w| w.open_sample(generation, index)),
             Request::Select(id) => {
                 self.select(id);
@@ -286,10 +301,13 @@ impl Worker {
             let open = &mut self.photos[i];
             open.view = View::new(&open.photo, open.frame);
             (open.latents, open.inversion) = latents;
+            open.inversion_method = Some(Inversion::default());
             if self.present == Some(self.photos[i].id) {
                 self.tell(opened(&self.photos[i]));
             }
         }
+        // The model before is gone, too.
+        memory::give_back();
         Ok(())
     }
 
@@ -307,21 +325,56 @@ impl Worker {
         self.load(bundle).inspect_err(|_| self.device = before)
     }
 
-    fn open_photo(&mut self, photo: Photo) -> Result<(), EditError> {
+    /// `frame`: to be used instead of the one that is found. `stored`: where the pixels of a photo without a file are kept.
+    fn open_photo(&mut self, photo: Photo, frame: Option<Frame>, stored: Option<PathBuf>) -> Result<(), EditError> {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
         let faces: Arc<[Face]> = editor.find_faces(&photo)?.into();
-        let frame = faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
+        let found = || faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
+        let frame = frame.unwrap_or_else(found);
         let (latents, inversion) = self.read_frame(&photo, frame)?;
-        self.add_photo(photo, faces, frame, latents, inversion);
+        self.add_photo(photo, Reading { faces, frame, latents, inversion }, stored);
         Ok(())
     }
 
+    fn reopen(&mut self, Reopening { origin, frame }: Reopening) -> Result<(), EditError> {
+        match origin {
+            Origin::File(path) => self.open_photo(Photo::open(&path)?, frame, None),
+            Origin::Memory(photo) => self.open_photo(*photo, frame, None),
+            Origin::Stored { file, name } => {
+                let photo = Photo { name, path: None, sha256: None, ..Photo::open(&file)? };
+                self.open_photo(photo, frame, Some(file))
+            }
+        }
+    }
+
+    /// Keeps a photo's pixels. Compressing them takes a while and no device: it has its own thread.
+    fn store(&mut self, id: PhotoId, file: PathBuf) {
+        let Some(index) = self.index(id) else { return };
+        self.photos[index].stored = Some(file.clone());
+        let photo = self.photos[index].photo.clone();
+        let write = move || {
+            let options = ExportOptions { overwrite: true, ..ExportOptions::default() };
+            let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+            let written = folder
+                .map_err(|error| error.to_string())
+                .and_then(|()| photo::write(&photo, &file, &options).map_err(|error| error.to_string()));
+            if let Err(error) = written {
+                log::warn!("{} will not come back after a restart: {error}", photo.name);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("picture keeper".into()).spawn(write) {
+            log::warn!("no thread to keep a picture with: {error}");
+        }
+    }
+
     /// Makes a photo that has been read the present one.
-    fn add_photo(&mut self, photo: Photo, faces: Arc<[Face]>, frame: Frame, latents: Latents, inversion: Option<Chain<4>>) {
+    fn add_photo(&mut self, photo: Photo, reading: Reading, stored: Option<PathBuf>) {
         let id = PhotoId(self.next_id);
         self.next_id += 1;
+        let Reading { faces, frame, latents, inversion } = reading;
         let view = View::new(&photo, frame);
-        let open = OpenPhoto { id, photo, faces, frame, view, latents, inversion };
+        let inversion_method = inversion.is_some().then(Inversion::default);
+        let open = OpenPhoto { id, photo, stored, faces, frame, view, latents, inversion_method, inversion };
         self.select(id);
         self.tell(opened(&open));
         self.photos.push(open);
@@ -335,6 +388,7 @@ impl Worker {
 
     fn close(&mut self, id: PhotoId) {
         self.photos.retain(|photo| photo.id != id);
+        memory::give_back();
         if self.present == Some(id) {
             self.present = None;
             (self.active, self.next, self.last, self.inspection) = (None, None, None, None);
@@ -348,6 +402,7 @@ impl Worker {
         let Some(open) = self.present_mut() else { return Ok(()) };
         open.view = View::new(&open.photo, frame);
         (open.frame, open.latents, open.inversion) = (frame, latents, inversion);
+        open.inversion_method = Some(Inversion::default());
         let original = open.view.original();
         self.tell(Event::Reframed { frame, original });
         Ok(())
@@ -361,7 +416,24 @@ impl Worker {
         Ok((latents, Some(inversion)))
     }
 
+    /// Reads the present photo's stochastic latent again if a recipe wants it inferred in another way.
+    fn follow_inversion(&mut self, wanted: Inversion) {
+        let open = self.photos.iter_mut().find(|photo| Some(photo.id) == self.present);
+        let (Some(editor), Some(open)) = (&self.editor, open) else { return };
+        if open.inversion_method.is_none_or(|method| method == wanted) {
+            return;
+        }
+        open.inversion_method = Some(wanted);
+        (open.latents.x_t, open.latents.inferred) = (editor.noise(Latents::UNINFERRED_SEED), false);
+        open.latents.passed.clear();
+        open.inversion = Some(editor.inversion(&open.latents, Recipe::DEFAULT_STEPS, wanted));
+        // What was decoded from the other stochastic latent cannot be compared with what comes.
+        open.view.forget_bases();
+        (self.active, self.next) = (None, None);
+    }
+
     fn take_render(&mut self, request: RenderRequest) {
+        self.follow_inversion(request.recipe.inversion);
         self.last = Some(request.clone());
         // See the module documentation: previews are finished, finals give way.
         if self.active.as_ref().is_some_and(|active| active.quality == Quality::Preview) {
@@ -505,6 +577,8 @@ impl Worker {
         let upsampling = Upsampling::default();
         let edited = editor.finish(&open.photo, open.frame, decode, crop, upsampling)?;
         photo::write(&edited, &path, &options)?;
+        drop(edited);
+        memory::give_back();
         if save_recipe {
             let sidecar = Sidecar {
                 format: sidecar::FORMAT,
@@ -548,6 +622,7 @@ fn opened(open: &OpenPhoto) -> Event {
         id: open.id,
         name: open.photo.name.clone(),
         path: open.photo.path.clone(),
+        stored: open.stored.clone(),
         width: open.photo.width(),
         height: open.photo.height(),
         faces: open.faces.clone(),

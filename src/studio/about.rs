@@ -55,6 +55,12 @@ fn show_program(ui: &mut Ui) {
     });
 }
 
+/// Training writes its details as it calls them; here they stand among the card's own names.
+fn capitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 fn show_model(ui: &mut Ui, model: &ModelCard) {
     let (manifest, config) = (&model.manifest, &model.manifest.config);
     ui.heading(&manifest.name);
@@ -75,7 +81,7 @@ fn show_model(ui: &mut Ui, model: &ModelCard) {
             line("Source", manifest.provenance.source.clone());
             line("Licence", manifest.provenance.licence.clone());
             for (name, value) in &manifest.provenance.details {
-                line(name, value.clone());
+                line(&capitalised(name), value.clone());
             }
             line("Folder", model.folder.display().to_string());
         });

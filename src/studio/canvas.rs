@@ -46,6 +46,7 @@ impl StudioApp {
     }
 
     pub(super) fn show_canvas(&mut self, ui: &mut Ui, commands: &mut Vec<Command>) {
+        tokens::stand_out_from_canvas(ui);
         let quality = match self.workspace {
             Workspace::Photo => self.picture.shown().map(|shown| shown.quality),
             Workspace::Interpolate => self.interpolate.quality(),

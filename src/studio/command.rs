@@ -72,7 +72,6 @@ pub const MENUS: [(&str, &[&[Command]]); 5] = [
 ];
 
 impl Command {
-    /// Shortcuts are tried in this order: one with Shift also fits the same one without.
     pub const ALL: [Self; 38] = [
         Open,
         OpenByPath,
@@ -200,11 +199,12 @@ impl Command {
         }
     }
 
-    /// `None` where the system's own clipboard events do it, or nothing does.
-    pub fn shortcut(self) -> Option<KeyboardShortcut> {
-        let ctrl = |key| Some(KeyboardShortcut::new(Modifiers::COMMAND, key));
-        let ctrl_shift = |key| Some(KeyboardShortcut::new(Modifiers::COMMAND | Modifiers::SHIFT, key));
-        let plain = |key| Some(KeyboardShortcut::new(Modifiers::NONE, key));
+    /// The keys for it. Digits go without Shift, which makes other keys of them.
+    pub fn shortcut(self) -> KeyboardShortcut {
+        let ctrl = |key| KeyboardShortcut::new(Modifiers::COMMAND, key);
+        let ctrl_shift = |key| KeyboardShortcut::new(Modifiers::COMMAND | Modifiers::SHIFT, key);
+        let shift = |key| KeyboardShortcut::new(Modifiers::SHIFT, key);
+        let plain = |key| KeyboardShortcut::new(Modifiers::NONE, key);
         match self {
             AdjustFrame => ctrl(Key::T),
             Inspect => plain(Key::F6),
@@ -212,8 +212,12 @@ impl Command {
             ShowHistory => ctrl(Key::H),
             KeepSnapshot => ctrl(Key::D),
             Open => ctrl(Key::O),
+            OpenByPath => ctrl_shift(Key::O),
+            OpenSample => ctrl_shift(Key::F),
             ClosePhoto => ctrl(Key::W),
             SaveAs => ctrl(Key::S),
+            SaveBetween => ctrl_shift(Key::S),
+            SaveStrip => ctrl_shift(Key::E),
             SaveAnimation => ctrl(Key::E),
             Quit => ctrl(Key::Q),
             Redo => ctrl_shift(Key::Z),
@@ -233,17 +237,20 @@ impl Command {
             ZoomOut => ctrl(Key::Minus),
             ZoomToFit => ctrl(Key::Num0),
             Play => plain(Key::F5),
-            OpenByPath | OpenSample | SaveBetween | SaveStrip | SystemTheme | LightTheme | DarkTheme | SwapEnds | ChooseModel
-            | ImportModel | ShowModelCard | About => None,
+            SwapEnds => shift(Key::F5),
+            LightTheme => plain(Key::F7),
+            DarkTheme => plain(Key::F8),
+            SystemTheme => plain(Key::F9),
+            ChooseModel => ctrl(Key::M),
+            ImportModel => ctrl_shift(Key::M),
+            ShowModelCard => shift(Key::F1),
+            About => plain(Key::F1),
         }
     }
 
     /// The tooltip with the shortcut behind it.
     pub fn tooltip_with_shortcut(self, ctx: &egui::Context) -> String {
-        match self.shortcut() {
-            Some(shortcut) => format!("{} ({})", self.tooltip(), ctx.format_shortcut(&shortcut)),
-            None => self.tooltip().to_owned(),
-        }
+        format!("{} ({})", self.tooltip(), ctx.format_shortcut(&self.shortcut()))
     }
 
     /// Whether a text field keeps the shortcut for itself while it has the focus.
@@ -255,11 +262,14 @@ impl Command {
 /// The commands whose shortcuts were pressed in this frame, taken out of the input.
 pub fn pressed(ctx: &egui::Context) -> Vec<Command> {
     let in_text = ctx.text_edit_focused();
+    // One with Shift would also fit the same one without, so it is tried first.
+    let (shifted, plain): (Vec<_>, Vec<_>) = Command::ALL.into_iter().partition(|command| command.shortcut().modifiers.shift);
     ctx.input_mut(|input| {
-        let mut pressed: Vec<Command> = Command::ALL
+        let mut pressed: Vec<Command> = shifted
             .into_iter()
+            .chain(plain)
             .filter(|command| !(in_text && command.belongs_to_text()))
-            .filter(|command| command.shortcut().is_some_and(|shortcut| input.consume_shortcut(&shortcut)))
+            .filter(|command| input.consume_shortcut(&command.shortcut()))
             .collect();
         // Both habits for "again", and the plus key without Shift.
         if !in_text && input.consume_key(Modifiers::COMMAND, Key::Y) {
@@ -286,7 +296,32 @@ mod tests {
         let listed: Vec<Command> = MENUS.iter().flat_map(|(_, groups)| groups.iter().flat_map(|group| group.iter().copied())).collect();
         assert_eq!(listed.len(), Command::ALL.len());
         assert_eq!(listed.iter().collect::<HashSet<_>>().len(), listed.len());
-        let shortcuts: Vec<_> = Command::ALL.into_iter().filter_map(Command::shortcut).collect();
-        assert_eq!(shortcuts.iter().map(|s| format!("{s:?}")).collect::<HashSet<_>>().len(), shortcuts.len());
+        let shortcuts: HashSet<_> = Command::ALL.into_iter().map(|command| format!("{:?}", command.shortcut())).collect();
+        assert_eq!(shortcuts.len(), Command::ALL.len());
+    }
+
+    #[test]
+    fn no_shortcut_is_taken_from_text_fields_or_from_typing() {
+        // What a text field does with Ctrl and a letter, and what does not reach every window under X11.
+        let taken = [Key::A, Key::X, Key::U, Key::I];
+        for command in Command::ALL.into_iter().filter(|command| !command.belongs_to_text()) {
+            let shortcut = command.shortcut();
+            assert!(!taken.contains(&shortcut.logical_key), "{command:?}");
+            let function_key = format!("{:?}", shortcut.logical_key).starts_with('F') && shortcut.logical_key != Key::F;
+            assert!(shortcut.modifiers.command || function_key, "{command:?} would be typed");
+        }
+    }
+
+    #[test]
+    fn every_shortcut_leads_to_its_own_command() {
+        for command in Command::ALL {
+            let KeyboardShortcut { modifiers, logical_key: key } = command.shortcut();
+            let ctx = egui::Context::default();
+            let event = egui::Event::Key { key, physical_key: None, pressed: true, repeat: false, modifiers };
+            let mut found = Vec::new();
+            let input = egui::RawInput { events: vec![event], ..Default::default() };
+            ctx.run_ui(input, |ui| found = pressed(ui.ctx())).textures_delta.clear();
+            assert_eq!(found, [command]);
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::StudioApp;
 use super::history::Change;
 use super::sliders::Touch;
-use super::{SAVE_INTERVAL, StudioApp};
 use crate::editing::Recipe;
 use crate::engine::Quality;
 
@@ -26,8 +26,6 @@ impl StudioApp {
         let changed = self.recipe != before;
         if changed {
             self.shows_hint = false;
-            // Saved even if the person does nothing more.
-            ctx.request_repaint_after(SAVE_INTERVAL + Duration::from_secs(1));
         }
         match touch {
             Touch::Held { attribute, moved } => {

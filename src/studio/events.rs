@@ -4,7 +4,7 @@ use super::history_strip::Looks;
 use super::picture::Shown;
 use super::shelf::{self, Kept, Shelved};
 use super::status::OpenPhoto;
-use super::{StudioApp, Workspace};
+use super::{SAMPLE_NAME, StudioApp, Workspace};
 use crate::engine::{Event, Job, Quality};
 
 impl StudioApp {
@@ -49,17 +49,32 @@ impl StudioApp {
                 self.looks = Looks::default();
                 self.step = None;
             }
-            Event::PhotoOpened { id, name, path, width, height, original, faces, frame } => {
+            Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame } => {
                 self.jobs.ended(Job::OpeningPhoto);
                 self.framing.open([width, height], faces, frame);
                 let photo = OpenPhoto { name, width, height };
                 let thumbnail = shelf::thumbnail(ctx, &original, width, frame);
                 let present = self.take_kept();
                 self.shelf.keep(present);
-                let before = self.restored(id, &photo.name, path.as_ref());
-                let kept = self.shelf.place(Shelved { id, photo: photo.clone(), path, frame, thumbnail, kept: Kept::default() }).or(before);
+                let before = self.restoring.take(id, &photo.name, path.as_ref(), stored.as_ref());
+                let of_session = before.is_some();
+                let lost_at_the_end = path.is_none() && stored.is_none() && photo.name != SAMPLE_NAME;
+                let shelved = Shelved {
+                    id,
+                    photo: photo.clone(),
+                    path,
+                    stored,
+                    frame,
+                    frame_is_set: self.framing.is_set(),
+                    thumbnail,
+                    kept: Kept::default(),
+                };
+                let kept = self.shelf.place(shelved).or(before);
                 if kept.is_none() && self.workspace == Workspace::Interpolate {
                     self.interpolate.opened(id);
+                }
+                if lost_at_the_end && let Some(file) = self.store(id, width, height) {
+                    self.shelf.set_stored(id, file);
                 }
                 let kept = kept.unwrap_or_else(|| Kept { recipe: self.untouched.clone(), ..Kept::default() });
                 self.photo = Some(photo);
@@ -67,13 +82,16 @@ impl StudioApp {
                 self.inspector.forget();
                 self.render(Quality::Final);
                 self.picture.open(ctx, original, self.generation);
+                if of_session {
+                    self.go_on_restoring();
+                }
             }
             // The photo stays the same, and so does where the person looks at it.
             Event::Reframed { frame, original } => {
                 self.jobs.ended(Job::OpeningPhoto);
                 self.framing.reframed(frame);
                 let width = self.photo.as_ref().map_or(1, |photo| photo.width);
-                self.shelf.reframe(frame, shelf::thumbnail(ctx, &original, width, frame));
+                self.shelf.reframe(frame, self.framing.is_set(), shelf::thumbnail(ctx, &original, width, frame));
                 self.looks = Looks::default();
                 self.render(Quality::Final);
                 self.picture.forget_edits(self.generation);
@@ -114,8 +132,10 @@ impl StudioApp {
             }
             Event::Failed { job, message, details } => {
                 self.jobs.ended(job);
-                if job == Job::Interpolating {
-                    self.interpolate.ended(true);
+                match job {
+                    Job::Interpolating => self.interpolate.ended(true),
+                    Job::OpeningPhoto => self.go_on_restoring(),
+                    _ => {}
                 }
                 self.notices.trouble(message, details);
             }

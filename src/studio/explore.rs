@@ -8,7 +8,7 @@ use egui::{
 };
 use image::RgbImage;
 
-use super::interpolation::row;
+use super::interpolation::{field, row};
 use super::picture;
 use super::tokens::{Palette, radius, size, space};
 use crate::editing::Recipe;
@@ -121,10 +121,8 @@ impl Explore {
                             .on_hover_text("How far from the photo");
                     });
                 }
-                row(ui, "How many", |ui| _ = ui.add(DragValue::new(&mut self.count).range(COUNTS).speed(0.1)));
-                row(ui, "Seed", |ui| {
-                    ui.add(DragValue::new(&mut self.seed).speed(0.1)).on_hover_text("The same seed gives the same faces");
-                });
+                field(ui, "How many", DragValue::new(&mut self.count).range(COUNTS).speed(0.1));
+                field(ui, "Seed", DragValue::new(&mut self.seed).speed(0.1)).on_hover_text("The same seed gives the same faces");
                 ui.add_space(space::S);
                 let width = ui.available_width();
                 let palette = Palette::of(ui.visuals());

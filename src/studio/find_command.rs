@@ -72,11 +72,9 @@ impl FindCommand {
                 ui.weak("No command that can be used now has these words.");
             }
             for (i, command) in found.iter().enumerate() {
-                let mut button = Button::selectable(i == self.chosen, command.label()).min_size(vec2(ui.available_width() - space::M, 0.0));
-                if let Some(shortcut) = command.shortcut() {
-                    button = button.shortcut_text(ui.ctx().format_shortcut(&shortcut));
-                }
-                let response = ui.add(button);
+                let shortcut = ui.ctx().format_shortcut(&command.shortcut());
+                let button = Button::selectable(i == self.chosen, command.label()).shortcut_text(shortcut);
+                let response = ui.add(button.min_size(vec2(ui.available_width() - space::M, 0.0)));
                 if moved && i == self.chosen {
                     response.scroll_to_me(Some(Align::Center));
                 }

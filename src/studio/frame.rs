@@ -74,6 +74,13 @@ impl Framing {
         self.frame
     }
 
+    /// Whether the frame in use is another than the one that is found first.
+    pub fn is_set(&self) -> bool {
+        let [width, height] = self.size;
+        let found = self.faces.first().map_or_else(|| Frame::middle_of(width, height), |face| face.fit().frame);
+        self.frame.is_some_and(|frame| frame != found)
+    }
+
     pub fn is_adjusting(&self) -> bool {
         self.adjustment.is_some()
     }

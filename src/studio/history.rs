@@ -1,9 +1,13 @@
 //! Undo and redo of whole recipes: one step a drag, however many values it went through.
 
+use serde::{Deserialize, Serialize};
+
 use crate::editing::Recipe;
 
 /// Steps that are remembered.
 const DEPTH: usize = 200;
+/// Steps in either direction that come back after a restart.
+const SAVED: usize = 100;
 /// Seconds within which small changes of one slider (arrow keys, clicks on its rail) count as one.
 const MERGE_SECONDS: f64 = 0.8;
 
@@ -24,7 +28,27 @@ pub struct History {
     nudge: Option<(String, f64)>,
 }
 
+/// The steps around the present edit, as they are written to the settings: each side farthest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Steps {
+    past: Vec<Recipe>,
+    future: Vec<Recipe>,
+}
+
+impl From<Steps> for History {
+    fn from(Steps { past, future }: Steps) -> Self {
+        Self { past, future, nudge: None }
+    }
+}
+
 impl History {
+    /// The nearest steps in either direction, to be kept over a restart.
+    pub fn nearest_steps(&self) -> Steps {
+        let nearest = |steps: &[Recipe]| steps[steps.len().saturating_sub(SAVED)..].to_vec();
+        Steps { past: nearest(&self.past), future: nearest(&self.future) }
+    }
+
     /// Remembers a change from `before` to `after` at `now` (seconds, any origin).
     pub fn commit(&mut self, before: &Recipe, after: &Recipe, change: Change, now: f64) {
         let merges = match (&self.nudge, &change) {
@@ -121,6 +145,21 @@ mod tests {
         assert_eq!(history.redo(&smile(0.0)), Some(smile(40.0)));
         history.commit(&smile(40.0), &smile(10.0), Change::Whole, 0.2);
         assert!(!history.can_redo(), "a new change forgets the undone ones");
+    }
+
+    #[test]
+    fn the_nearest_steps_survive_a_restart() {
+        let mut history = History::default();
+        for i in 0..SAVED + 30 {
+            history.commit(&smile(i as f32), &smile(i as f32 + 1.0), Change::Whole, i as f64);
+        }
+        let present = history.undo(&smile(SAVED as f32 + 30.0)).unwrap();
+        let text = serde_json::to_string(&history.nearest_steps()).unwrap();
+        let mut back = History::from(serde_json::from_str::<Steps>(&text).unwrap());
+        assert_eq!(back.all(&present).0.len(), SAVED + 2, "those before, the present one, the one undone");
+        assert_eq!(back.redo(&present), Some(smile(SAVED as f32 + 30.0)));
+        assert_eq!(back.undo(&smile(SAVED as f32 + 30.0)), Some(present.clone()));
+        assert_eq!(back.undo(&present), Some(smile(SAVED as f32 + 28.0)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use egui::{Key, Modifiers};
+use egui::{Event, Key, Modifiers};
 use image::{DynamicImage, RgbaImage};
 
 use super::StudioApp;
@@ -11,6 +11,29 @@ use super::files::{self, Chosen, Outcome, Purpose};
 use super::interpolation::Export;
 use crate::photo::Photo;
 use crate::photo::animation::{SequenceError, SequenceFormat};
+
+/// Input that is for the next frame.
+#[derive(Debug, Default)]
+pub(super) struct Postponed {
+    events: Vec<Event>,
+}
+
+impl Postponed {
+    /// Leaves in `events` what is for this frame; `true` if there is more to come.
+    ///
+    /// egui knows one place of the pointer a frame. Where a slow frame holds a button's release and a move after it, whatever was
+    /// dragged would follow the pointer to where it went later.
+    pub fn postpone(&mut self, events: &mut Vec<Event>) -> bool {
+        let mut all = std::mem::take(&mut self.events);
+        all.append(events);
+        let released = all.iter().position(|event| matches!(event, Event::PointerButton { pressed: false, .. }));
+        if let Some(i) = released.filter(|i| all[*i..].iter().any(|event| matches!(event, Event::PointerMoved(_)))) {
+            self.events = all.split_off(i + 1);
+        }
+        *events = all;
+        !self.events.is_empty()
+    }
+}
 
 impl StudioApp {
     pub(super) fn take_drops_and_pastes(&mut self, ctx: &egui::Context) {
@@ -22,8 +45,8 @@ impl StudioApp {
         let events = ctx.input(|input| input.events.clone());
         for event in events {
             match event {
-                egui::Event::PasteImage(image) => self.paste_image(&image),
-                egui::Event::Paste(text) if !in_text => self.paste_text(&text),
+                Event::PasteImage(image) => self.paste_image(&image),
+                Event::Paste(text) if !in_text => self.paste_text(&text),
                 _ => {}
             }
         }
@@ -110,5 +133,28 @@ impl StudioApp {
             Ok(()) => self.interpolate.export(what, path, overwrite),
             Err(error) => self.notices.trouble(error.to_string(), ""),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use egui::{PointerButton, pos2};
+
+    use super::*;
+
+    fn button(x: f32, pressed: bool) -> Event {
+        Event::PointerButton { pos: pos2(x, 0.0), button: PointerButton::Primary, pressed, modifiers: Modifiers::NONE }
+    }
+
+    #[test]
+    fn a_drag_ends_where_the_button_was_let_go() {
+        let moved = |x| Event::PointerMoved(pos2(x, 0.0));
+        let mut postponed = Postponed::default();
+        let mut events = vec![moved(5.0), button(5.0, false), moved(90.0), button(90.0, true)];
+        assert!(postponed.postpone(&mut events));
+        assert_eq!(events, [moved(5.0), button(5.0, false)]);
+        let mut events = vec![button(90.0, false), Event::Copy];
+        assert!(!postponed.postpone(&mut events));
+        assert_eq!(events, [moved(90.0), button(90.0, true), button(90.0, false), Event::Copy], "in their order, and nothing is lost");
     }
 }

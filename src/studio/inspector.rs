@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use egui::{
-    Align, Align2, Button, CollapsingHeader, DragValue, Layout, Painter, Pos2, Rect, Role, ScrollArea, Sense, Shape, Slider, Stroke,
-    TextStyle, TextureHandle, TextureOptions, Ui, WidgetInfo, pos2, vec2,
+    Align, Align2, Button, CollapsingHeader, ComboBox, DragValue, Layout, Painter, Pos2, Rect, Role, ScrollArea, Sense, Shape, Slider,
+    Stroke, TextStyle, TextureHandle, TextureOptions, Ui, WidgetInfo, pos2, vec2,
 };
 use image::RgbImage;
 
 use super::history::Change;
-use super::interpolation::row;
+use super::interpolation::{field, row};
 use super::picture;
 use super::sliders::Touch;
 use super::tokens::{Palette, radius, size, space};
+use crate::diffusion::{Inversion, Solver};
 use crate::editing::Recipe;
 use crate::engine::Request;
 use crate::engine::inspection::{ChainPicture, GapPoint, InspectRequest};
@@ -23,6 +24,15 @@ const GAP_POINTS: usize = 24;
 const PICTURE: f32 = 112.0;
 const PLOT_HEIGHT: f32 = 150.0;
 const WIDTH: f32 = 640.0;
+
+const SOLVERS: [(Solver, &str, &str); 2] = [
+    (Solver::Multistep, "DPM-Solver++ 2M", "The better picture where the steps are few"),
+    (Solver::Ddim, "DDIM, as published", "The published sampler; needs more steps for the same picture"),
+];
+const INVERSIONS: [(Inversion, &str, &str); 2] = [
+    (Inversion::Implicit, "Closer to the photo", "The decode's own steps, backwards"),
+    (Inversion::Explicit, "DDIM, as published", "The published inversion"),
+];
 
 /// What the last look showed.
 #[derive(Default)]
@@ -58,15 +68,14 @@ pub fn show_settings(ui: &mut Ui, recipe: &mut Recipe, inspector: &mut Inspector
         let mut fresh = recipe.fresh_noise * 100.0;
         slider(ui, "Fresh noise", "Share of other noise in the stochastic latent; 0 is the photo's own", &mut fresh, 0.0..=100.0, " %");
         recipe.fresh_noise = (fresh / 100.0).clamp(0.0, 1.0);
-        row(ui, "Seed", |ui| {
-            let seed =
-                ui.add_enabled(recipe.fresh_noise > 0.0, DragValue::new(&mut recipe.noise_seed).speed(0.1).update_while_editing(false));
+        ui.add_enabled_ui(recipe.fresh_noise > 0.0, |ui| {
+            let seed = field(ui, "Seed", DragValue::new(&mut recipe.noise_seed).speed(0.1).update_while_editing(false));
             seed.on_hover_text("Which other noise").on_disabled_hover_text("For fresh noise");
         });
-        row(ui, "Steps", |ui| {
-            let steps = DragValue::new(&mut recipe.steps).range(1..=200).speed(0.1).update_while_editing(false);
-            ui.add(steps).on_hover_text("Denoising steps (DDIM) of a finished picture");
-        });
+        let steps = DragValue::new(&mut recipe.steps).range(1..=200).speed(0.1).update_while_editing(false);
+        field(ui, "Steps", steps).on_hover_text("Denoising steps of a finished picture");
+        choose(ui, "Sampler", "How the decode takes its steps", &mut recipe.solver, &SOLVERS);
+        choose(ui, "Inversion", "How the noise that leads to the photo is found", &mut recipe.inversion, &INVERSIONS);
         ui.add_space(space::XS);
         let width = ui.available_width();
         if ui
@@ -83,6 +92,22 @@ pub fn show_settings(ui: &mut Ui, recipe: &mut Recipe, inspector: &mut Inspector
         (true, false) => Touch::Changed(Change::Whole),
         (false, false) => Touch::None,
     }
+}
+
+/// A row with a list to choose from.
+fn choose<T: Copy + PartialEq>(ui: &mut Ui, name: &str, tooltip: &str, value: &mut T, choices: &[(T, &str, &str)]) {
+    row(ui, name, |ui| {
+        let shown = choices.iter().find(|(choice, ..)| choice == value).map_or("", |(_, label, _)| label);
+        let list = ComboBox::from_id_salt(name).selected_text(shown).truncate().width(ui.available_width());
+        let list = list.show_ui(ui, |ui| {
+            for (choice, label, meaning) in choices {
+                ui.selectable_value(value, *choice, *label).on_hover_text(*meaning);
+            }
+        });
+        let enabled = ui.is_enabled();
+        list.response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, enabled, format!("{name}: {shown}")));
+        list.response.on_hover_text(tooltip);
+    });
 }
 
 impl Inspector {

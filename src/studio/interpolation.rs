@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use egui::{
-    Align, Align2, Button, Checkbox, ComboBox, DragValue, Layout, Rect, Role, ScrollArea, Sense, Slider, Stroke, StrokeKind, TextureHandle,
-    TextureOptions, Ui, WidgetInfo, vec2,
+    Align, Align2, Button, Checkbox, ComboBox, DragValue, Layout, Rect, Response, Role, ScrollArea, Sense, Slider, Stroke, StrokeKind,
+    TextureHandle, TextureOptions, Ui, Widget, WidgetInfo, vec2,
 };
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -377,14 +377,11 @@ impl Interpolate {
                 ui.selectable_value(&mut options.easing, Easing::Linear, "Even").on_hover_text("Equal steps");
                 ui.selectable_value(&mut options.easing, Easing::Smooth, "Smooth").on_hover_text("Slowly away, slowly in");
             });
-            row(ui, "Pictures", |ui| {
-                // Made anew only when the value is settled.
-                ui.add(DragValue::new(&mut options.frames).range(FRAMES).speed(0.1).update_while_editing(false))
-                    .on_hover_text("Pictures in the film strip, both ends included");
-            });
-            row(ui, "Speed", |ui| {
-                ui.add(DragValue::new(&mut options.rate).range(RATES).speed(0.1).suffix(" a second")).on_hover_text("When played or saved");
-            });
+            // Made anew only when the value is settled.
+            field(ui, "Pictures", DragValue::new(&mut options.frames).range(FRAMES).speed(0.1).update_while_editing(false))
+                .on_hover_text("Pictures in the film strip, both ends included");
+            field(ui, "Speed", DragValue::new(&mut options.rate).range(RATES).speed(0.1).suffix(" a second"))
+                .on_hover_text("When played or saved");
             ui.add_space(space::XS);
             ui.add(Checkbox::new(&mut options.ping_pong, "There and back")).on_hover_text("Played and saved without a jump");
             ui.add(Checkbox::new(&mut options.keep_detail, "Keep the photos' detail"))
@@ -540,13 +537,27 @@ impl Interpolate {
 /// A line of a form: name, then controls.
 pub(super) fn row(ui: &mut Ui, name: &str, contents: impl FnOnce(&mut Ui)) {
     ui.horizontal(|ui| {
-        ui.set_min_height(size::ROW);
-        ui.allocate_ui_with_layout(vec2(size::FORM_LABEL, size::ROW), Layout::left_to_right(Align::Center), |ui| {
-            ui.set_min_width(size::FORM_LABEL);
-            ui.label(name);
-        });
+        show_name(ui, name);
         contents(ui);
     });
+}
+
+/// A row with one widget, which screen readers call by the row's name.
+pub(super) fn field(ui: &mut Ui, name: &str, widget: impl Widget) -> Response {
+    ui.horizontal(|ui| {
+        let name = show_name(ui, name);
+        ui.add(widget).labelled_by(name.id)
+    })
+    .inner
+}
+
+fn show_name(ui: &mut Ui, name: &str) -> Response {
+    ui.set_min_height(size::ROW);
+    let area = ui.allocate_ui_with_layout(vec2(size::FORM_LABEL, size::ROW), Layout::left_to_right(Align::Center), |ui| {
+        ui.set_min_width(size::FORM_LABEL);
+        ui.label(name)
+    });
+    area.inner
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ use find_command::FindCommand;
 use frame::Framing;
 use history::History;
 use history_strip::{Looks, Snapshot};
+use input::Postponed;
 use inspector::Inspector;
 use interpolation::Interpolate;
 use notices::Notices;
@@ -100,6 +101,13 @@ pub struct StartOptions {
     /// `None`: the sample photo.
     pub photo: Option<PathBuf>,
     pub device: DeviceChoice,
+    /// For what the program keeps itself: imported models, pictures without a file. `None`: nothing is kept.
+    pub folder: Option<PathBuf>,
+}
+
+/// The program's own folder, beside its settings; `None` where the system names no such place.
+pub fn own_folder() -> Option<PathBuf> {
+    eframe::storage_dir(APP_ID)
 }
 
 /// Opens the window and stays until it is closed.
@@ -203,6 +211,11 @@ pub struct StudioApp {
     export: Export,
     presets: Presets,
     restoring: Restoring,
+    /// See [`StartOptions::folder`].
+    folder: Option<PathBuf>,
+    postponed: Postponed,
+    /// When the first change was made that is not saved yet, in the frame clock's seconds.
+    unsaved_since: Option<f64>,
     show_history: bool,
     /// Until the first slider is moved.
     shows_hint: bool,
@@ -223,8 +236,9 @@ impl StudioApp {
     /// The window inside eframe, with what it remembers.
     pub fn new(cc: &eframe::CreationContext<'_>, options: StartOptions) -> Self {
         let (ctx, wake) = (&cc.egui_ctx, cc.egui_ctx.clone());
-        let StartOptions { bundle, photo, device } = options;
+        let StartOptions { bundle, photo, device, folder } = options;
         let mut app = Self::on_engine(ctx, Engine::start(bundle, device, move || wake.request_repaint()));
+        app.folder = folder;
         let settings = cc.storage.and_then(|storage| eframe::get_value::<Settings>(storage, SETTINGS)).unwrap_or_default();
         let session = app.remember(ctx, settings);
         app.open_first(photo, session);
@@ -268,6 +282,9 @@ impl StudioApp {
             export: Export::default(),
             presets: Presets::default(),
             restoring: Restoring::default(),
+            folder: None,
+            postponed: Postponed::default(),
+            unsaved_since: None,
             show_history: true,
             shows_hint: true,
             find_command: None,
@@ -330,6 +347,16 @@ impl StudioApp {
         self.shows_hint = false;
         self.files.system_dialogs = false;
         self
+    }
+
+    /// The model in use, once it is loaded.
+    pub fn model(&self) -> Option<&ModelCard> {
+        self.model.as_deref()
+    }
+
+    /// The names of what can be computed on, once that was asked for.
+    pub fn devices(&self) -> Vec<&str> {
+        self.devices.iter().map(|(_, name)| name.as_str()).collect()
     }
 
     /// The edit as it stands.
@@ -409,6 +436,7 @@ impl StudioApp {
         let palette = Palette::of(ui.visuals());
         let mut commands = command::pressed(&ctx);
         self.take_drops_and_pastes(&ctx);
+        self.save_soon(&ctx);
 
         let bar = Frame::new().fill(palette.panel).inner_margin(Margin::symmetric(space::M as i8, 0));
         Panel::top("top bar").exact_size(size::TOP_BAR).frame(bar).show(ui, |ui| self.show_top_bar(ui, &mut commands));
@@ -499,6 +527,12 @@ impl StudioApp {
 }
 
 impl eframe::App for StudioApp {
+    fn raw_input_hook(&mut self, ctx: &egui::Context, input: &mut egui::RawInput) {
+        if self.postponed.postpone(&mut input.events) {
+            ctx.request_repaint();
+        }
+    }
+
     /// Also called while the window is hidden, so that events never pile up.
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
         self.take_events(ctx);
@@ -514,5 +548,6 @@ impl eframe::App for StudioApp {
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         eframe::set_value(storage, SETTINGS, &self.settings());
+        self.unsaved_since = None;
     }
 }

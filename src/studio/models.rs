@@ -1,4 +1,4 @@
-//! The models that can be chosen from, and where imported ones go.
+//! The models that can be chosen from, and what imported ones are called.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,10 @@ pub struct Known {
     pub folder: PathBuf,
 }
 
-/// Where imported models are kept: with the program's settings, or `None` where the system names no such place.
-pub fn own_folder() -> Option<PathBuf> {
-    Some(eframe::storage_dir(super::APP_ID)?.join("models"))
-}
-
-/// Models beside the one that comes with the program, imported ones, and those of `used` that are still there; by name.
-pub fn known(used: &[PathBuf]) -> Vec<Known> {
+/// Models beside the one that comes with the program, imported ones in `own`, and those of `used` that are still there; by name.
+pub fn known(own: Option<&Path>, used: &[PathBuf]) -> Vec<Known> {
     let beside = bundle::default_folder().parent().map(Path::to_owned);
-    let folders = beside.into_iter().chain(own_folder()).filter_map(|folder| std::fs::read_dir(folder).ok());
+    let folders = beside.as_deref().into_iter().chain(own).filter_map(|folder| std::fs::read_dir(folder).ok());
     let found = folders.flatten().flatten().map(|entry| entry.path()).chain(used.iter().cloned());
     let mut list: Vec<Known> = found.filter_map(|folder| Some(Known { name: Bundle::read_manifest(&folder).ok()?.name, folder })).collect();
     list.sort_by(|a, b| (&a.name, &a.folder).cmp(&(&b.name, &b.folder)));
@@ -47,7 +42,7 @@ mod tests {
     #[test]
     fn the_model_that_comes_along_is_known_once() {
         let folder = bundle::default_folder();
-        let list = known(std::slice::from_ref(&folder));
+        let list = known(None, std::slice::from_ref(&folder));
         assert_eq!(list.iter().filter(|known| same(&known.folder, &folder)).count(), 1);
     }
 

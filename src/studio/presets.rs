@@ -43,7 +43,7 @@ impl Presets {
     pub fn show(&mut self, ui: &mut Ui, recipe: &Recipe) -> Option<Recipe> {
         let button = ui.button("Presets").on_hover_text("Edits that are kept by name, for any photo");
         let mut applied = None;
-        Popup::menu(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside).show(|ui| {
+        Popup::from_toggle_button_response(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside).show(|ui| {
             ui.set_width(size::MENU);
             applied = self.show_list(ui);
             ui.separator();

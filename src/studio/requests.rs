@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::shelf::{Kept, Shelf};
-use super::{SAMPLE, SAMPLE_NAME, StudioApp, Workspace, models};
+use super::{SAMPLE, SAMPLE_NAME, StudioApp, Workspace, models, session};
 use crate::engine::{ExportRequest, Job, PhotoId, Quality, RenderRequest, Request};
 use crate::photo::{ExportFormat, Frame, Photo};
 
@@ -62,6 +62,9 @@ impl StudioApp {
         if !self.send(Request::Close(id)) {
             return;
         }
+        if let Some(file) = self.shelf.get(id).and_then(|photo| photo.stored.as_deref()) {
+            session::remove(file);
+        }
         let was_present = self.shelf.present() == Some(id);
         let beside = self.shelf.remove(id);
         if !was_present {
@@ -85,13 +88,18 @@ impl StudioApp {
     }
 
     pub(super) fn import_model(&mut self, folder: PathBuf) {
-        let Some(own) = models::own_folder() else {
+        let Some(own) = self.models_folder() else {
             return self.notices.trouble("There is no folder for models here. Use “pdae-studio import” on the command line instead", "");
         };
         let output = models::import_folder(&own, &folder);
         if self.send(Request::Import { folder, output }) {
             self.jobs.started(Job::Importing);
         }
+    }
+
+    /// Where imported models are kept.
+    pub(super) fn models_folder(&self) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join("models"))
     }
 
     /// Asks for the pictures that the interpolation view wants, and writes those that were waited for.

@@ -29,8 +29,12 @@ pub struct Shelved {
     pub id: PhotoId,
     pub photo: OpenPhoto,
     pub path: Option<PathBuf>,
+    /// Where its pixels are kept, if it has no file of its own.
+    pub stored: Option<PathBuf>,
     /// Where the model looks, in pixels of the photo.
     pub frame: Frame,
+    /// Whether the person chose it: another face than the one that is found first, or a frame by hand.
+    pub frame_is_set: bool,
     /// The face, square.
     pub thumbnail: TextureHandle,
     pub kept: Kept,
@@ -89,10 +93,17 @@ impl Shelf {
     }
 
     /// The present photo is seen through another frame.
-    pub fn reframe(&mut self, frame: Frame, thumbnail: TextureHandle) {
+    pub fn reframe(&mut self, frame: Frame, frame_is_set: bool, thumbnail: TextureHandle) {
         let present = self.present;
         if let Some(photo) = self.photos.iter_mut().find(|photo| Some(photo.id) == present) {
-            (photo.frame, photo.thumbnail) = (frame, thumbnail);
+            (photo.frame, photo.frame_is_set, photo.thumbnail) = (frame, frame_is_set, thumbnail);
+        }
+    }
+
+    /// The pixels of a photo are kept in a file of the program's own.
+    pub fn set_stored(&mut self, id: PhotoId, file: PathBuf) {
+        if let Some(photo) = self.photos.iter_mut().find(|photo| photo.id == id) {
+            photo.stored = Some(file);
         }
     }
 
@@ -187,7 +198,9 @@ mod tests {
             id: PhotoId(id),
             photo: OpenPhoto { name: format!("photo {id}"), width: 8, height: 6 },
             path: Some(PathBuf::from(format!("/tmp/{id}.png"))),
+            stored: None,
             frame,
+            frame_is_set: false,
             thumbnail: thumbnail(ctx, &picture, 8, frame),
             kept: Kept::default(),
         }

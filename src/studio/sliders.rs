@@ -338,6 +338,7 @@ fn paint_lock(painter: &Painter, centre: Pos2, closed: bool, colour: Color32) {
 
 /// The slider proper. egui fills from the left end; here the middle is zero, so rail and handle are drawn over again.
 fn show_rail(ui: &mut Ui, value: &mut f32, width: f32) -> Response {
+    let before = *value;
     let response = ui
         .scope(|ui| {
             ui.spacing_mut().slider_width = width;
@@ -346,6 +347,11 @@ fn show_rail(ui: &mut Ui, value: &mut f32, width: f32) -> Response {
             ui.add(slider)
         })
         .inner;
+    // Slider follows every button, also the one that opens the menu.
+    let primary = ui.input(|input| input.pointer.primary_down() || input.pointer.primary_released());
+    if response.interact_pointer_pos().is_some() && !primary {
+        *value = before;
+    }
     if !ui.is_rect_visible(response.rect) {
         return response;
     }
@@ -445,6 +451,36 @@ mod tests {
         recipe.set_slider("Smiling", 10.0);
         recipe.locked.insert("Narrow_Eyes".to_owned());
         assert_eq!(sliders.members(Group::Expression, &all, &recipe), ["Smiling", "Narrow_Eyes"]);
+    }
+
+    #[test]
+    fn a_lock_is_drawn_closed_and_open() {
+        let centre = pos2(40.0, 30.0);
+        let drawn = |closed| {
+            let ctx = egui::Context::default();
+            let mut output = ctx.run_ui(egui::RawInput::default(), |ui| paint_lock(ui.painter(), centre, closed, Color32::RED));
+            let red = |shape: &egui::Shape| match shape {
+                egui::Shape::Rect(body) => body.fill == Color32::RED,
+                egui::Shape::Path(shackle) => shackle.stroke.color == egui::epaint::ColorMode::Solid(Color32::RED),
+                _ => false,
+            };
+            output.textures_delta.clear();
+            let shapes: Vec<_> = std::mem::take(&mut output.shapes).into_iter().map(|clipped| clipped.shape).filter(red).collect();
+            assert_eq!(shapes.len(), 2, "a body and a shackle");
+            shapes
+        };
+        let ends = |shapes: &[egui::Shape]| match shapes {
+            [egui::Shape::Rect(body), egui::Shape::Path(shackle)] => {
+                let points = &shackle.points;
+                let all = points.iter().fold(body.rect, |rect, point| rect.union(Rect::from_min_max(*point, *point)));
+                assert!(Rect::from_center_size(centre, vec2(size::RESET, size::RESET)).contains_rect(all), "it fits its place");
+                (points[0].y - body.rect.top(), points[points.len() - 1].y - body.rect.top())
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ends(&drawn(true)), (0.0, 0.0), "both ends of the shackle are in the body");
+        let (left, right) = ends(&drawn(false));
+        assert!(left == 0.0 && right < -1.0, "one end is in the air: {right}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Design tokens: every distance, radius, text size and colour of the window, in both themes. Nothing else in the window names one.
 
 use egui::style::{Selection, WidgetVisuals};
-use egui::{Color32, CornerRadius, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle, Theme, Vec2, Visuals};
+use egui::{Color32, CornerRadius, FontFamily, FontId, Margin, Shadow, Stroke, TextStyle, Theme, Ui, Vec2, Visuals};
 
 /// Distances in points.
 pub mod space {
@@ -63,6 +63,8 @@ pub struct Palette {
     pub field: Color32,
     /// Notices, menus, tooltips.
     pub raised: Color32,
+    /// Behind commands of which one is chosen, which is raised.
+    pub switch: Color32,
     /// Hairlines between areas.
     pub line: Color32,
     pub text: Color32,
@@ -99,6 +101,7 @@ impl Palette {
         control_active: Color32::from_rgb(70, 75, 84),
         field: Color32::from_rgb(19, 20, 23),
         raised: Color32::from_rgb(36, 38, 43),
+        switch: Color32::from_rgb(19, 20, 23),
         line: Color32::from_rgb(44, 47, 52),
         text: Color32::from_rgb(214, 217, 222),
         weak_text: Color32::from_rgb(147, 152, 161),
@@ -118,6 +121,7 @@ impl Palette {
         control_active: Color32::from_rgb(206, 210, 217),
         field: Color32::from_rgb(255, 255, 255),
         raised: Color32::from_rgb(255, 255, 255),
+        switch: Color32::from_rgb(213, 216, 222),
         line: Color32::from_rgb(218, 221, 226),
         text: Color32::from_rgb(45, 49, 56),
         weak_text: Color32::from_rgb(103, 109, 119),
@@ -131,6 +135,15 @@ impl Palette {
 
     pub fn of(visuals: &Visuals) -> &'static Self {
         if visuals.dark_mode { &Self::DARK } else { &Self::LIGHT }
+    }
+}
+
+/// Makes controls that lie on the canvas stand out from it: the light one is as grey as they are elsewhere.
+pub fn stand_out_from_canvas(ui: &mut Ui) {
+    let palette = Palette::of(ui.visuals());
+    if !ui.visuals().dark_mode {
+        let inactive = &mut ui.visuals_mut().widgets.inactive;
+        (inactive.weak_bg_fill, inactive.bg_fill) = (palette.raised, palette.control_active);
     }
 }
 

@@ -71,7 +71,7 @@ impl StudioApp {
         let Some(card) = self.model.clone() else { return };
         ui.menu_button("Model", |ui| {
             ui.set_min_width(size::MENU);
-            for known in models::known(&self.used_models) {
+            for known in models::known(self.models_folder().as_deref(), &self.used_models) {
                 let chosen = models::same(&known.folder, &card.folder);
                 if ui.selectable_label(chosen, known.name).on_hover_text(known.folder.display().to_string()).clicked() && !chosen {
                     self.load_model(known.folder);
@@ -118,14 +118,12 @@ impl StudioApp {
             }
         });
         let radius = f32::from(tokens::radius::CONTROL) + 2.0;
-        ui.painter().set(background, egui::Shape::rect_filled(area.expand(2.0), radius, palette.field));
+        ui.painter().set(background, egui::Shape::rect_filled(area.expand(2.0), radius, palette.switch));
     }
 
     pub(super) fn show_menu_item(&self, ui: &mut Ui, command: Command, commands: &mut Vec<Command>) {
-        let mut button = Button::selectable(self.is_chosen(command), command.label());
-        if let Some(shortcut) = command.shortcut() {
-            button = button.shortcut_text(ui.ctx().format_shortcut(&shortcut));
-        }
+        let shortcut = ui.ctx().format_shortcut(&command.shortcut());
+        let button = Button::selectable(self.is_chosen(command), command.label()).shortcut_text(shortcut);
         if ui.add_enabled(self.is_enabled(command), button).on_hover_text(command.tooltip()).clicked() {
             commands.push(command);
             ui.close();

@@ -10,7 +10,7 @@ use pdae_studio::checkpoint::{Bundle, bundle};
 use pdae_studio::device::DeviceChoice;
 use pdae_studio::engine::inspection::{ChainPicture, GapPoint, InspectRequest};
 use pdae_studio::engine::interpolation::InterpolationRequest;
-use pdae_studio::engine::{Ends, Engine, Event, Job, ModelCard, PhotoId, RenderRequest, Request};
+use pdae_studio::engine::{Ends, Engine, Event, Job, ModelCard, Origin, PhotoId, RenderRequest, Reopening, Request};
 use pdae_studio::model::Cost;
 use pdae_studio::photo::{Frame, Photo, PhotoError};
 
@@ -82,6 +82,12 @@ impl Stub {
             Request::OpenPath(path) => self.open(Photo::open(&path)),
             Request::OpenPhoto(photo) => self.open(Ok(*photo)),
             Request::OpenSample { index, .. } => self.open(Photo::from_image((*flat(index as f64)).clone().into(), "Face")),
+            Request::Reopen(Reopening { origin, .. }) => match origin {
+                Origin::File(path) => self.open(Photo::open(&path)),
+                Origin::Stored { file, name } => self.open(Photo::open(&file).map(|photo| Photo { name, path: None, ..photo })),
+                Origin::Memory(photo) => self.open(Ok(*photo)),
+            },
+            Request::Store { .. } => {}
             Request::Select(id) => {
                 if let Some((id, photo)) = self.photos.iter().find(|(other, _)| *other == id) {
                     self.tell(opened(*id, photo));
@@ -141,6 +147,7 @@ fn opened(id: PhotoId, photo: &Photo) -> Event {
         id,
         name: photo.name.clone(),
         path: photo.path.clone(),
+        stored: None,
         width: photo.width(),
         height: photo.height(),
         faces: Arc::new([]),

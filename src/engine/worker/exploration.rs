@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use image::DynamicImage;
 
-use super::{Frame, Photo, Worker};
-use crate::diffusion::Inversion;
+use super::{Frame, Photo, Reading, Worker};
 use crate::engine::edit::{Decode, EditError};
 use crate::engine::exploration::{SampleRequest, SampleSource, Seedling};
 use crate::engine::interpolation::{Detail, compose};
@@ -93,9 +92,10 @@ impl Worker {
                     return Ok(None);
                 };
                 if !self.photos[i].latents.inferred {
-                    if self.photos[i].inversion.is_none() {
-                        self.photos[i].inversion =
-                            Some(editor.inversion(&self.photos[i].latents, crate::editing::Recipe::DEFAULT_STEPS, Inversion::default()));
+                    let open = &mut self.photos[i];
+                    if open.inversion.is_none() {
+                        let method = open.inversion_method.unwrap_or_default();
+                        open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::DEFAULT_STEPS, method));
                     }
                     self.step_inversion(i)?;
                     return Ok(None);
@@ -145,7 +145,7 @@ impl Worker {
         let photo = Photo::from_image(DynamicImage::ImageRgb8((**image).clone()), &name).map_err(|error: PhotoError| error)?;
         let frame = Frame::centre(&photo);
         let latents = editor.adopt(seedling, to_model(&editor.cut(&photo, frame)));
-        self.add_photo(photo, Arc::new([]), frame, latents, None);
+        self.add_photo(photo, Reading { faces: Arc::new([]), frame, latents, inversion: None }, None);
         Ok(())
     }
 }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Worker;
-use crate::diffusion::Inversion;
 use crate::engine::edit::{Decode, EditError};
 use crate::engine::interpolation::{Detail, End, InterpolationRequest, Way, compose};
 use crate::engine::view::Settings;
@@ -101,7 +100,8 @@ impl Worker {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
         let open = &mut self.photos[index];
         if open.inversion.is_none() {
-            open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::DEFAULT_STEPS, Inversion::default()));
+            let method = open.inversion_method.unwrap_or_default();
+            open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::DEFAULT_STEPS, method));
         }
         self.step_inversion(index)
     }

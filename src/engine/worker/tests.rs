@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image::{DynamicImage, RgbImage};
@@ -14,7 +15,7 @@ use crate::engine::edit::{Decode, Editor, InterpolationPath};
 use crate::engine::exploration::{SampleRequest, SampleSource};
 use crate::engine::inspection::InspectRequest;
 use crate::engine::interpolation::{End, InterpolationRequest, SIDE, Way};
-use crate::engine::{Engine, Event, ExportRequest, Job, PhotoId, Quality, RenderRequest, Request};
+use crate::engine::{Engine, Event, ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
 use crate::photo::{ExportOptions, Frame, Photo, Pixels};
 
 /// Long enough for a busy machine; a test only waits this long when it fails.
@@ -178,6 +179,72 @@ fn failures_are_told_and_survived() {
     until(&engine, |e| matches!(e, Event::Failed { job: Job::Rendering, details, .. } if details == "on purpose"));
     engine.render(RenderRequest { generation: 1, recipe: recipe(50.0), quality: Quality::Final });
     until(&engine, |e| shows(e, 1, Quality::Final));
+}
+
+/// Renders until the stochastic latent is inferred, and returns the final picture of `generation`.
+fn final_picture(engine: &Engine, generation: u64, recipe: Recipe) -> Arc<RgbImage> {
+    engine.render(RenderRequest { generation, recipe, quality: Quality::Final });
+    match until(engine, |event| shows(event, generation, Quality::Final)).pop() {
+        Some(Event::Picture { image, .. }) => image,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn another_inversion_reads_the_photo_again() {
+    let (engine, _folder) = start();
+    engine.send(Request::OpenPhoto(photo()));
+    until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
+    let implicit = recipe(100.0);
+    let explicit = Recipe { inversion: Inversion::Explicit, ..implicit.clone() };
+    let first = final_picture(&engine, 1, implicit.clone());
+    engine.render(RenderRequest { generation: 2, recipe: explicit.clone(), quality: Quality::Final });
+    let seen = until(&engine, |event| shows(event, 2, Quality::Final));
+    assert!(seen.iter().any(|event| matches!(event, Event::LatentsReady)));
+    let Some(Event::Picture { image: second, .. }) = seen.last() else { panic!("no picture") };
+    assert!(first != *second, "it starts from another stochastic latent");
+    // Neither is read again while it stays.
+    engine.render(RenderRequest { generation: 3, recipe: explicit, quality: Quality::Final });
+    let seen = until(&engine, |event| shows(event, 3, Quality::Final));
+    assert!(!seen.iter().any(|event| matches!(event, Event::LatentsReady)));
+    assert!(final_picture(&engine, 4, implicit) == first, "and back, to the bit");
+}
+
+#[test]
+fn another_device_reads_the_open_photos_again() {
+    let (engine, _folder) = start();
+    engine.send(Request::OpenPhoto(photo()));
+    until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
+    let before = final_picture(&engine, 1, recipe(50.0));
+    engine.send(Request::UseDevice(DeviceChoice::Cpu));
+    let seen = until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
+    assert!(seen.iter().any(|event| matches!(event, Event::ModelLoaded(card) if card.device.starts_with("CPU"))));
+    assert!(final_picture(&engine, 2, recipe(50.0)) == before);
+}
+
+#[test]
+fn a_stored_picture_is_reopened_as_it_was() {
+    let (engine, folder) = start();
+    let (original, file) = (photo(), folder.path().join("kept/1.png"));
+    engine.send(Request::OpenPhoto(original.clone()));
+    let opened = until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
+    let Some(Event::PhotoOpened { id, stored: None, .. }) = opened.last() else { panic!("not opened") };
+    engine.send(Request::Store { id: *id, file: file.clone() });
+    let began = Instant::now();
+    while !file.exists() && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    engine.send(Request::Close(*id));
+    let frame = Frame { centre: [30.0, 40.0], side: 22.0, angle: 0.1 };
+    let origin = Origin::Stored { file: file.clone(), name: "Pasted".into() };
+    engine.send(Request::Reopen(Reopening { origin, frame: Some(frame) }));
+    let seen = until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
+    let Some(Event::PhotoOpened { name, path, stored, frame: used, .. }) = seen.last() else { panic!("not opened") };
+    assert_eq!((name.as_str(), path, stored.as_ref(), *used), ("Pasted", &None, Some(&file), frame));
+    let copy = folder.path().join("copy.png");
+    engine.send(export(&copy, Recipe { steps: 3, ..Recipe::default() }));
+    until(&engine, |event| matches!(event, Event::Exported { .. }));
+    assert!(Photo::open(&copy).unwrap().pixels == original.pixels);
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Adjustment {
     pub fn show_controls(&mut self, ui: &mut Ui, found: Option<Frame>) -> Option<Outcome> {
         ui.horizontal(|ui| {
             self.show_values(ui);
-            ui.add(Label::new(RichText::new(HINT).weak()).truncate()).on_hover_text(KEYS);
+            ui.add(Label::new(RichText::new(HINT).weak()).wrap()).on_hover_text(KEYS);
         });
         let mut outcome = None;
         ui.with_layout(Layout::right_to_left(egui::Align::Min), |ui| {
