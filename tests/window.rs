@@ -1,7 +1,13 @@
 //! The real window with the real engine, without a screen: a tiny bundle, a generated photo, and what a person would do.
 
+#[path = "window/default_bundle.rs"]
+mod default_bundle;
+#[path = "window/panel.rs"]
+mod panel;
 #[path = "window/random.rs"]
 mod random;
+#[path = "window/restart.rs"]
+mod restart;
 #[path = "window/stub.rs"]
 mod stub;
 
@@ -45,9 +51,23 @@ impl Window {
         let photo = folder.path().join("portrait.png");
         drawing().save(&photo).expect("the photo is written");
 
-        let start = StartOptions { bundle, photo: Some(photo), device: DeviceChoice::Cpu };
-        let builder = Harness::builder().with_size([1100.0, 700.0]).with_theme(theme).with_max_steps(12);
-        let harness = adapt(builder).build_eframe(|cc| StudioApp::new(cc, start).for_tests());
+        Self::start(folder, bundle, Some(photo), None, |builder| adapt(builder.with_theme(theme)))
+    }
+
+    /// Opens it on another photo of the folder or on what it remembers, keeping what it keeps in `own` there.
+    fn start(
+        folder: tempfile::TempDir,
+        bundle: PathBuf,
+        photo: Option<PathBuf>,
+        storage: Option<&'static dyn eframe::Storage>,
+        adapt: impl FnOnce(HarnessBuilder<StudioApp>) -> HarnessBuilder<StudioApp>,
+    ) -> Self {
+        let start = StartOptions { bundle, photo, device: DeviceChoice::Cpu, folder: Some(folder.path().join("own")) };
+        let builder = Harness::builder().with_size([1100.0, 700.0]).with_theme(Theme::Dark).with_max_steps(12);
+        let harness = adapt(builder).build_eframe(|cc| {
+            cc.storage = storage;
+            StudioApp::new(cc, start).for_tests()
+        });
         let mut window = Self { harness, folder };
         window.until("the first picture", |app| app.shown().is_some_and(|shown| shown.quality == Quality::Final) && !app.is_busy());
         window.harness.run();
@@ -84,6 +104,15 @@ impl Window {
         });
     }
 
+    /// The same after something that does not ask for a picture at once.
+    #[track_caller]
+    fn until_refined(&mut self) {
+        for _ in 0..3 {
+            self.harness.step();
+        }
+        self.until_final();
+    }
+
     #[track_caller]
     fn slider<'a>(&'a self, label: &'a str) -> Node<'a> {
         self.harness.get_by_role_and_label(Role::Slider, label)
@@ -93,6 +122,39 @@ impl Window {
     fn click(&mut self, label: &str) {
         self.harness.get_by_role_and_label(Role::Button, label).click();
         self.harness.run();
+    }
+
+    fn press(&mut self, modifiers: Modifiers, key: Key) {
+        self.harness.key_press_modifiers(modifiers, key);
+        self.harness.run();
+    }
+
+    #[track_caller]
+    fn set(&mut self, label: &str, attribute: &str, percent: f64) {
+        self.slider(label).set_value_accesskit(percent);
+        self.until("the change", |app| f64::from(app.recipe().slider(attribute)) == percent);
+    }
+
+    /// Opens a photo through the path field, beside those that are open.
+    #[track_caller]
+    fn open_photo(&mut self, path: &Path) {
+        let before = self.app().photos();
+        self.click("Open…");
+        self.type_path(path);
+        self.click("Open");
+        self.until("another photo", |app| app.photos() == before + 1 && !app.is_busy());
+        self.until_final();
+    }
+
+    /// Saves the present photo through the path field and reads what was written.
+    #[track_caller]
+    fn save(&mut self, path: &Path) -> RgbImage {
+        self.click("Save edited photo as…");
+        self.type_path(path);
+        self.click("Save");
+        let said = format!("Saved {}", path.display());
+        self.until("notice", |app| app.notices().any(|notice| notice == said));
+        image::open(path).expect("a picture").to_rgb8()
     }
 
     fn type_path(&mut self, path: &Path) {

@@ -1,0 +1,175 @@
+//! What comes back after the window was closed, or crashed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use egui::accesskit::Role;
+use egui::{Color32, ColorImage, Event, Key, Modifiers};
+use egui_kittest::kittest::{NodeT, Queryable};
+use image::{Rgb, RgbImage, imageops};
+use pdae_studio::checkpoint::bundle;
+
+use crate::Window;
+
+/// Settings in memory. They outlive the windows that write them.
+#[derive(Default)]
+struct Settings(Mutex<BTreeMap<String, String>>);
+
+impl eframe::Storage for Settings {
+    fn get_string(&self, key: &str) -> Option<String> {
+        self.0.lock().expect("no panic").get(key).cloned()
+    }
+
+    fn set_string(&mut self, key: &str, value: String) {
+        self.0.lock().expect("no panic").insert(key.to_owned(), value);
+    }
+
+    fn remove_string(&mut self, key: &str) {
+        self.0.lock().expect("no panic").remove(key);
+    }
+
+    fn flush(&mut self) {}
+}
+
+/// Closes the window and opens it again on what it remembers.
+fn restart(mut window: Window, photos: usize) -> Window {
+    let mut settings = Settings::default();
+    eframe::App::save(window.harness.state_mut(), &mut settings);
+    let Window { harness, folder } = window;
+    drop(harness);
+    let mut window = Window::start(folder, bundle::default_folder(), None, Some(Box::leak(Box::new(settings))), |builder| builder);
+    window.until("the photos", |app| app.photos() == photos && !app.is_busy());
+    window.until_final();
+    window
+}
+
+fn stored(window: &Window) -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(window.path("own/session"));
+    folder
+        .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "png")).collect())
+        .unwrap_or_default()
+}
+
+fn start_with_two_people() -> Window {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let mut people = RgbImage::from_pixel(420, 220, Rgb([126, 132, 130]));
+    for (i, name) in ["sample.jpg", "obama.jpg"].into_iter().enumerate() {
+        let portrait = image::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/portraits/").to_owned() + name).expect("a portrait");
+        let small = imageops::resize(&portrait.to_rgb8(), 190, 190, imageops::FilterType::Triangle);
+        imageops::replace(&mut people, &small, 200 * i as i64 + 5, 15);
+    }
+    let path = folder.path().join("people.png");
+    people.save(&path).expect("the photo is written");
+    Window::start(folder, bundle::default_folder(), Some(path), None, |builder| builder)
+}
+
+fn select(window: &mut Window, name: &str) {
+    let before = window.app().generation();
+    window.click(&format!("Show {name}"));
+    window.until("the other photo", |app| app.generation() > before && !app.is_busy());
+    window.until_final();
+}
+
+#[test]
+fn pasted_pictures_made_up_faces_frames_and_steps_come_back() {
+    let mut window = start_with_two_people();
+    let first_frame = window.app().frame();
+    window.harness.get_by_role_and_label(Role::Button, "Face 2 of 2").click();
+    window.until("another frame", |app| app.frame() != first_frame);
+    window.until_final();
+    let frame = window.app().frame();
+    window.set("Smile", "Smiling", 40.0);
+    window.until_refined();
+    window.set("Young", "Young", -20.0);
+    window.until_refined();
+    window.click("Undo");
+
+    // A picture of the clipboard, and a face that nobody photographed.
+    let pasted =
+        ColorImage::new([90, 70], (0..90 * 70).map(|i| Color32::from_rgb((i % 90) as u8, (i / 90) as u8, (i % 251) as u8)).collect());
+    let wanted: Vec<u8> = pasted.pixels.iter().flat_map(|pixel| [pixel.r(), pixel.g(), pixel.b()]).collect();
+    window.harness.event(Event::PasteImage(pasted.into()));
+    window.until("the pasted picture", |app| app.photos() == 2 && !app.is_busy());
+    window.until_final();
+    window.press(Modifiers::NONE, Key::F4);
+    window.click("Make faces");
+    window.until("a face", |app| app.exploration().faces_there() >= 1);
+    window.harness.step();
+    window.harness.get_by_role_and_label(Role::Button, "Face 1").click();
+    window.until("the face as a photo", |app| app.photos() == 3 && !app.is_busy());
+    window.until_final();
+    window.set("Smile", "Smiling", 70.0);
+    window.until_refined();
+    let face_frame = window.app().frame();
+    let began = std::time::Instant::now();
+    while stored(&window).len() < 2 && began.elapsed() < crate::PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+
+    let mut window = restart(window, 3);
+    assert_eq!(window.app().notices().count(), 0);
+    assert!(window.harness.query_by_role_and_label(Role::Image, "Face 1").is_some(), "what was on the screen is again");
+    assert_eq!(window.app().recipe().slider("Smiling"), 70.0);
+    assert_eq!(window.app().frame(), face_frame);
+    window.click("Undo");
+    assert!(!window.app().recipe().is_changed());
+
+    select(&mut window, "people");
+    assert_eq!(window.app().frame(), frame, "the second face again");
+    assert_eq!((window.app().recipe().slider("Smiling"), window.app().recipe().slider("Young")), (40.0, 0.0));
+    window.click("Redo");
+    assert_eq!(window.app().recipe().slider("Young"), -20.0);
+    window.click("Undo");
+    window.click("Undo");
+    assert!(!window.app().recipe().is_changed());
+
+    select(&mut window, "Pasted picture");
+    let saved = window.save(&window.path("pasted.png"));
+    assert_eq!(saved.dimensions(), (90, 70));
+    assert!(saved.into_raw() == wanted, "to the bit");
+
+    // A second restart finds them at the same place; closing one forgets its pixels.
+    let mut window = restart(window, 3);
+    assert!(window.harness.query_by_role_and_label(Role::Image, "Pasted picture").is_some());
+    window.click("Close Pasted picture");
+    window.until("one less", |app| app.photos() == 2 && !app.is_busy());
+    assert_eq!(stored(&window).len(), 1);
+    let window = restart(window, 2);
+    assert_eq!(window.app().notices().count(), 0);
+}
+
+#[test]
+fn what_is_gone_is_told_and_the_rest_comes_back() {
+    let mut window = start_with_two_people();
+    window.open_photo(&PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/portraits/obama.jpg")));
+    let broken = window.path("broken.png");
+    RgbImage::new(50, 50).save(&broken).expect("written");
+    window.open_photo(&broken);
+    select(&mut window, "people");
+    window.set("Smile", "Smiling", 25.0);
+    window.until_refined();
+    std::fs::write(&broken, b"no longer a picture").expect("written");
+
+    let window = restart(window, 2);
+    assert!(window.app().notices().any(|notice| notice.contains("broken.png")));
+    assert!(window.harness.query_by_role_and_label(Role::Image, "people").is_some(), "the present photo, though the last one failed");
+    assert_eq!(window.app().recipe().slider("Smiling"), 25.0);
+
+    std::fs::remove_file(window.path("people.png")).expect("removed");
+    let window = restart(window, 1);
+    assert!(window.app().notices().any(|notice| notice.contains("no longer there")));
+}
+
+#[test]
+fn favourites_and_presets_come_back() {
+    let mut window = start_with_two_people();
+    window.slider("Smile").focus();
+    window.harness.run();
+    window.press(Modifiers::NONE, Key::F);
+    window.press(Modifiers::COMMAND, Key::Num3);
+    let window = restart(window, 1);
+    assert_eq!(window.harness.get_all_by_role_and_label(Role::Slider, "Smile").count(), 2);
+    let chosen = window.harness.get_by_role_and_label(Role::Button, "Side by side");
+    assert_eq!(chosen.accesskit_node().toggled(), Some(egui::accesskit::Toggled::True));
+}
