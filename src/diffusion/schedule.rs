@@ -85,9 +85,9 @@ impl Schedule {
         (0..=steps).map(|i| if i == steps { self.len() - 1 } else { (i as f64 * step) as usize }).collect()
     }
 
-    /// `steps + 1` timesteps, lowest first, that lie closer together where the image is nearly clean: `round((T - 1) (i / N)^1.5)`.
+    /// `steps + 1` timesteps, lowest first, that lie closer together where the image is nearly clean: `round((T - 1) (i / N)^2)`.
     /// Of the spacings that were tried (even in `t`, in the logarithm of the signal-to-noise ratio, and in between), this one
-    /// agrees best with a hundred steps.
+    /// agrees best with a hundred steps at few steps, and rebuilds photos best.
     pub fn dense_timesteps(&self, steps: usize) -> Vec<usize> {
         if steps > self.len() - 1 {
             return self.ddim_timesteps(steps);
@@ -100,7 +100,7 @@ impl Schedule {
         let steps = steps.clamp(1, last.max(1));
         let mut timesteps: Vec<usize> = Vec::with_capacity(steps + 1);
         for i in 0..=steps {
-            let ideal = (last as f64 * (i as f64 / steps as f64).powf(1.5)).round() as usize;
+            let ideal = (last as f64 * (i as f64 / steps as f64).powi(2)).round() as usize;
             timesteps.push(timesteps.last().map_or(0, |before| ideal.max(before + 1)));
         }
         timesteps
@@ -126,8 +126,8 @@ mod tests {
                 assert!(map.windows(2).all(|w| w[0] < w[1]), "{steps} steps: {map:?}");
             }
         }
-        assert_eq!(schedule.dense_timesteps(4), [0, 125, 353, 649, 999]);
-        assert_eq!(schedule.dense_timesteps_up_to(353, 2), [0, 125, 353], "the same spacing from the middle on");
+        assert_eq!(schedule.dense_timesteps(4), [0, 62, 250, 562, 999]);
+        assert_eq!(schedule.dense_timesteps_up_to(250, 2), [0, 63, 250], "the same spacing from the middle on");
         assert_eq!(schedule.dense_timesteps_up_to(2, 9), [0, 1, 2]);
     }
 

@@ -86,7 +86,7 @@ pub struct WarmStart {
 
 /// From which step of the inversion a preview of 1, 2, 3 and 4 steps starts: where it agrees best with a hundred steps, by the row
 /// `agreement` of `evaluate`. Longer previews do best from `x_T`.
-const WARM_STARTS: [usize; 4] = [8, 11, 14, 14];
+const WARM_STARTS: [usize; 4] = [10, 13, 15, 15];
 
 impl Latents {
     /// The noise that stands in for a stochastic latent which was not inferred.

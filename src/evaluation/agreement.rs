@@ -33,7 +33,7 @@ impl Way {
     fn all() -> Vec<Self> {
         let whole = |solver| [1, 2, 3, 4, 6, 8, 10, 20].map(|steps| Self::Whole(solver, steps));
         let warm = |from| [1, 2, 3, 4].map(|steps| Self::Warm { from, steps });
-        [whole(Solver::Ddim), whole(Solver::Multistep)].into_iter().flatten().chain([8, 11, 14, 17].into_iter().flat_map(warm)).collect()
+        [whole(Solver::Ddim), whole(Solver::Multistep)].into_iter().flatten().chain([10, 13, 15, 17].into_iter().flat_map(warm)).collect()
     }
 
     fn goal(self) -> Option<Goal> {
