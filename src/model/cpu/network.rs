@@ -603,26 +603,26 @@ impl Encoder {
 
     /// `[batch, 3, size, size]` in [-1, 1] to `[batch, latent]`.
     pub fn forward(&self, x_0: &[f32]) -> Vec<f32> {
-        in_pool(|| {
-            let batch = x_0.len() / (3 * self.side * self.side);
-            let mut x = fold(&self.pool, x_0, batch, self.side, 1);
-            for stage in &self.stages {
-                let shape = [batch, x.height / 2, x.width / 2, stage.conv.width()];
-                let mut h = self.pool.take(shape.iter().product());
-                stage.conv.apply(self.kernels, &self.pool, &x, Base::Zero, &mut h);
-                let mut h = Map::new(self.kernels, h, shape);
-                if let Some(attention) = &stage.attention {
-                    h = attention.apply(self.kernels, &self.pool, h);
-                }
-                let affine: Vec<Affine> = (0..batch).map(|image| stage.norm.affine(&[&h], image)).collect();
-                x = activate(self.kernels, &self.pool, &[&h], &affine, Resample::Keep);
+        // One by one: the maps of many images at once would not stay in the processor's caches.
+        in_pool(|| x_0.chunks_exact(3 * self.side * self.side).flat_map(|image| self.latent(image)).collect())
+    }
+
+    /// One image, `[3, size, size]`.
+    fn latent(&self, x_0: &[f32]) -> Vec<f32> {
+        let mut x = fold(&self.pool, x_0, 1, self.side, 1);
+        for stage in &self.stages {
+            let shape = [1, x.height / 2, x.width / 2, stage.conv.width()];
+            let mut h = self.pool.take(shape.iter().product());
+            stage.conv.apply(self.kernels, &self.pool, &x, Base::Zero, &mut h);
+            let mut h = Map::new(self.kernels, h, shape);
+            if let Some(attention) = &stage.attention {
+                h = attention.apply(self.kernels, &self.pool, h);
             }
-            let (row, mut out) = (x.width * x.channels, Vec::new());
-            for image in 0..batch {
-                let flat: Vec<f32> = (1..=x.height).flat_map(|y| x.values[x.offset(image, y, 1)..][..row].iter().copied()).collect();
-                out.extend(self.head.vector(self.kernels, &flat));
-            }
-            out
-        })
+            let affine = [stage.norm.affine(&[&h], 0)];
+            x = activate(self.kernels, &self.pool, &[&h], &affine, Resample::Keep);
+        }
+        let row = x.width * x.channels;
+        let flat: Vec<f32> = (1..=x.height).flat_map(|y| x.values[x.offset(0, y, 1)..][..row].iter().copied()).collect();
+        self.head.vector(self.kernels, &flat)
     }
 }
