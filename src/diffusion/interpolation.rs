@@ -53,7 +53,7 @@ mod tests {
     fn the_middle_between_two_photos_is_noise() {
         let (a, b) = (noise(0.7), noise(1.3));
         let between = |alpha| slerp_inferred(a.clone(), b.clone(), alpha);
-        assert!((deviation(between(0.5)) - 1.0).abs() < 1e-4);
+        assert!((deviation(between(0.5)) - 1.0).abs() < 0.03, "but for the little that the two have in common");
         assert!(deviation(between(0.0) - a.clone()) < 1e-3 && deviation(between(1.0) - b.clone()) < 1e-3, "the ends are the photos' own");
         let own = slerp_inferred(a.clone(), a.clone(), 0.5);
         assert!(deviation(own - a.clone()) < 1e-3, "a photo and its edit share theirs");

@@ -488,7 +488,7 @@ fn an_inspection_shows_the_chain_and_the_gap() {
             _ => None,
         })
         .collect();
-    assert_eq!(timesteps, [999, 544, 192], "those of the recipe's own solver");
+    assert_eq!(timesteps, [999, 444, 111], "those of the recipe's own solver");
     let gaps: Vec<_> = events.iter().filter_map(|e| if let Event::GapMeasured { point, .. } = e { Some(*point) } else { None }).collect();
     assert_eq!(gaps.len(), 4);
     assert!(gaps.iter().all(|gap| gap.plain > 0.0 && gap.shifted > 0.0 && gap.plain.is_finite() && gap.shifted != gap.plain));
