@@ -104,7 +104,9 @@ impl StudioApp {
         }
         let strip = Frame::new().inner_margin(Margin { top: space::S as i8, ..Margin::ZERO });
         let panel = Panel::bottom("history").exact_size(size::THUMBNAIL + 2.0 * space::S).frame(strip).show_separator_line(false);
-        let wish = panel.show(ui, |ui| history_strip::show(ui, &self.history, &self.recipe, &self.snapshots, &self.looks)).inner;
+        let photo = self.shelf.present().and_then(|id| self.shelf.get(id)).map(|photo| &photo.thumbnail);
+        let strip = |ui: &mut Ui| history_strip::show(ui, &self.history, &self.recipe, &self.snapshots, &self.looks, photo);
+        let wish = panel.show(ui, strip).inner;
         match wish {
             Some(Wish::GoTo(place)) => {
                 let reached = self.history.go_to(&self.recipe, place);

@@ -38,8 +38,10 @@ impl Looks {
         }
     }
 
-    fn of(&self, recipe: &Recipe) -> Option<&TextureHandle> {
-        self.list.iter().find(|(known, _)| known == recipe).map(|(_, texture)| texture)
+    /// Without an edit that is the photo (`unedited`), also where it was not decoded since the start.
+    fn of<'a>(&'a self, recipe: &Recipe, unedited: Option<&'a TextureHandle>) -> Option<&'a TextureHandle> {
+        let known = self.list.iter().find(|(known, _)| known == recipe).map(|(_, texture)| texture);
+        known.or(unedited.filter(|_| !recipe.is_changed()))
     }
 }
 
@@ -51,15 +53,23 @@ pub enum Wish {
     Forget(usize),
 }
 
-/// Draws the strip.
-pub fn show(ui: &mut Ui, history: &History, present: &Recipe, snapshots: &[Snapshot], looks: &Looks) -> Option<Wish> {
+/// Draws the strip. `unedited` is how the photo looks without an edit.
+pub fn show(
+    ui: &mut Ui,
+    history: &History,
+    present: &Recipe,
+    snapshots: &[Snapshot],
+    looks: &Looks,
+    unedited: Option<&TextureHandle>,
+) -> Option<Wish> {
     let mut wish = None;
     let (all, place) = history.all(present);
     ScrollArea::horizontal().auto_shrink(false).stick_to_right(true).show(ui, |ui| {
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = space::S;
             for (i, Snapshot { name, recipe }) in snapshots.iter().enumerate() {
-                let item = Item { name: format!("Snapshot {name}"), mark: name, texture: looks.of(recipe), chosen: false, faded: false };
+                let item =
+                    Item { name: format!("Snapshot {name}"), mark: name, texture: looks.of(recipe, unedited), chosen: false, faded: false };
                 let (clicked, forgotten) = show_item(ui, ("snapshot", i), &item, true);
                 if clicked {
                     wish = Some(Wish::Apply(recipe.clone()));
@@ -74,7 +84,7 @@ pub fn show(ui: &mut Ui, history: &History, present: &Recipe, snapshots: &[Snaps
                 let before = i.checked_sub(1).map(|i| all[i]);
                 let name = describe_step(before, recipe);
                 let mark = i.to_string();
-                let item = Item { name, mark: &mark, texture: looks.of(recipe), chosen: i == place, faded: i > place };
+                let item = Item { name, mark: &mark, texture: looks.of(recipe, unedited), chosen: i == place, faded: i > place };
                 if show_item(ui, ("step", i), &item, false).0 && i != place {
                     wish = Some(Wish::GoTo(i));
                 }
