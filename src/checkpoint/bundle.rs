@@ -68,7 +68,8 @@ pub struct WeightsEntry {
 ///
 /// Tensor names: `encoder.*`, `decoder.*`, `latent_dpm.*` as published below those prefixes; `latents.mean`, `latents.std`
 /// (`[latent]`); `classifier.weight` (`[attributes, latent]`) and `classifier.bias`; `directions.weight` (`[attributes, latent]`)
-/// where sliders follow something else than the classifier's rows, as in published checkpoints.
+/// where sliders follow something else than the classifier's rows, which published checkpoints do not; `directions.strength`
+/// (`[attributes]`) where 100 percent is another multiple of the published scale than 1.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     pub folder: PathBuf,
@@ -156,6 +157,7 @@ impl Bundle {
             attributes: self.manifest.attributes.clone(),
             directions: if directions.is_empty() { classifier.clone() } else { directions },
             classifier,
+            strength: values("directions.strength"),
         }
     }
 
@@ -167,6 +169,9 @@ impl Bundle {
             expected.push(("classifier.weight", vec![attributes, dim]));
             if self.weights.tensors.contains_key("directions.weight") {
                 expected.push(("directions.weight", vec![attributes, dim]));
+            }
+            if self.weights.tensors.contains_key("directions.strength") {
+                expected.push(("directions.strength", vec![attributes]));
             }
         }
         for key in ["latents.mean", "latents.std"] {

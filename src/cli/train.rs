@@ -109,6 +109,9 @@ struct DirectionsArgs {
     /// Let sliders follow the classifier's own rows, as published: purer on a large model, hardly visible on a small one.
     #[arg(long, conflicts_with = "ridge")]
     raw: bool,
+    /// What 100 percent of a slider is, as a multiple of the paper's scale
+    #[arg(long, default_value_t = FitOptions::default().strength)]
+    strength: f32,
     /// What to compute on: auto, cpu, gpu or cuda.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -420,7 +423,7 @@ fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
         data: args.data.clone(),
         attributes: args.attributes.clone(),
         validation: args.validation,
-        fit: FitOptions { l2: args.l2, ridge: args.ridge, raw: args.raw, ..FitOptions::default() },
+        fit: FitOptions { l2: args.l2, ridge: args.ridge, raw: args.raw, strength: args.strength, ..FitOptions::default() },
     };
     add_directions(&job, &args.device.open()?)
 }

@@ -18,6 +18,8 @@ pub struct LatentSpace {
     pub classifier: Vec<Vec<f32>>,
     /// What changes an attribute: one row each, of any length. In published checkpoints the classifier's own rows.
     pub directions: Vec<Vec<f32>>,
+    /// What 100 percent of each attribute is, as a multiple of [`FULL_SCALE`]; 1 where there is none, as in published checkpoints.
+    pub strength: Vec<f32>,
 }
 
 impl LatentSpace {
@@ -62,7 +64,8 @@ impl LatentSpace {
         z_n.iter().zip(&self.mean).zip(&self.std).map(|((z, mean), std)| z * std + mean).collect()
     }
 
-    /// The latent after an edit: `z_n + s * sqrt(latent_dim) * direction` for every slider, `s` = 0.3 at 100 percent.
+    /// The latent after an edit: `z_n + s * sqrt(latent_dim) * direction` for every slider, `s` = 0.3 at 100 percent, times the
+    /// attribute's strength.
     /// Attributes that this space does not know are left out; a latent without sliders comes back unchanged. `locked` attributes
     /// stay as they are, see [`LatentSpace::locked_direction`].
     pub fn edit<'a>(&self, z: &[f32], sliders: impl IntoIterator<Item = (&'a String, &'a f32)>, locked: &BTreeSet<String>) -> Vec<f32> {
@@ -74,7 +77,8 @@ impl LatentSpace {
         let root = (z.len() as f32).sqrt();
         for (attribute, percent) in sliders {
             let Some(direction) = self.locked_direction(attribute, locked) else { continue };
-            let scale = percent / 100.0 * FULL_SCALE * root;
+            let strength = self.row(attribute).and_then(|row| self.strength.get(row)).copied().unwrap_or(1.0);
+            let scale = percent / 100.0 * FULL_SCALE * strength * root;
             for (value, d) in z_n.iter_mut().zip(direction) {
                 *value += scale * d;
             }
@@ -113,6 +117,7 @@ mod tests {
             attributes: vec!["Smiling".into(), "Young".into()],
             classifier: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
             directions: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
+            strength: vec![],
         }
     }
 
@@ -123,6 +128,10 @@ mod tests {
         // direction (0.6, 0.8, 0, 0), sqrt(4) = 2, scale 0.3, times std.
         let want = [1.0 + 0.3 * 2.0 * 0.6 * 2.0, 2.0 + 0.3 * 2.0 * 0.8, 3.0, 4.0];
         assert!(edited.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-5), "{edited:?}");
+        let stronger = LatentSpace { strength: vec![1.5, 1.0], ..space() };
+        let edited = |space: &LatentSpace, percent: f32| space.edit(&z, [(&"Smiling".to_owned(), &percent)], &nothing());
+        let (stronger, further) = (edited(&stronger, 100.0), edited(&space(), 150.0));
+        assert!(stronger.iter().zip(&further).all(|(a, b)| (a - b).abs() < 1e-5), "{stronger:?} {further:?}");
     }
 
     #[test]
@@ -149,7 +158,8 @@ mod tests {
         // One row twice: what is spanned already must not break the rest.
         let classifier: Vec<Vec<f32>> = (0..9).map(|i| row(if i == 8 { 7 } else { i })).collect();
         let directions = (20..29).map(row).collect();
-        let space = LatentSpace { mean: vec![0.0; dim], std: vec![1.0; dim], attributes: names.clone(), classifier, directions };
+        let space =
+            LatentSpace { mean: vec![0.0; dim], std: vec![1.0; dim], attributes: names.clone(), classifier, directions, strength: vec![] };
         let moves = |edited: &[f32], row: &[f32]| edited.iter().zip(row).map(|(z, w)| z * w).sum::<f32>();
         let edit = |locked: &BTreeSet<String>| space.edit(&vec![0.0; dim], [(&names[0], &100.0)], locked);
         let (free, locked) = (edit(&nothing()), edit(&names.iter().cloned().collect()));

@@ -35,11 +35,13 @@ pub struct FitOptions {
     pub ridge: f64,
     /// Leave the sliders to the classifier's own rows, as published, instead of discriminants.
     pub raw: bool,
+    /// What 100 percent of a slider is, as a multiple of the published scale.
+    pub strength: f32,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { iterations: 300, rate: 0.03, l2: 1e-3, ridge: 2.0, raw: false }
+        Self { iterations: 300, rate: 0.03, l2: 1e-3, ridge: 2.0, raw: false, strength: 1.0 }
     }
 }
 
@@ -55,6 +57,8 @@ pub struct Directions {
     /// What sliders follow, `[attribute, latent]`, rows of length 1. A row of zeros where all images agree. `None` = the classifier's
     /// rows.
     pub directions: Option<Vec<f32>>,
+    /// Of every slider, see [`FitOptions::strength`].
+    pub strength: f32,
 }
 
 /// How well the classifier tells the attributes apart.
@@ -104,7 +108,7 @@ pub fn fit(
     let judged = if validation.count > 0 { &validation } else { &training };
     let areas = judged.areas(&weight, &bias, latents.dim);
     let report = Report { auroc: table.names.iter().cloned().zip(areas).collect(), images: judged.count, held_back: validation.count > 0 };
-    Some((Directions { attributes: table.names.clone(), mean, std, weight, bias, directions }, report))
+    Some((Directions { attributes: table.names.clone(), mean, std, weight, bias, directions, strength: options.strength }, report))
 }
 
 /// Normalised latents with their labels.
@@ -290,8 +294,10 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
         ("classifier.bias", vec![attributes], directions.bias),
     ];
     bundle.weights.tensors.remove("directions.weight");
+    bundle.weights.tensors.remove("directions.strength");
+    let strength = (directions.strength != 1.0).then(|| ("directions.strength", vec![attributes], vec![directions.strength; attributes]));
     let followed = directions.directions.map(|values| ("directions.weight", vec![attributes, dim], values));
-    for (name, shape, values) in tensors.into_iter().chain(followed) {
+    for (name, shape, values) in tensors.into_iter().chain(followed).chain(strength) {
         bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
     }
     bundle.manifest.attributes = directions.attributes;
