@@ -73,11 +73,14 @@ pub fn compose(decoded: &[f32], size: u32, details: &[Detail<'_>]) -> RgbImage {
         }
     }
     let plane = (size * size) as usize;
+    // What is left after subtracting lies in [-2, 2], and the resizing cuts floats off at 0 and 1.
+    let squeezed = |v: f32| v / 4.0 + 0.5;
     let small: Rgb32FImage = ImageBuffer::from_fn(size, size, |x, y| {
         let i = (y * size + x) as usize;
-        Rgb([values[i], values[plane + i], values[2 * plane + i]])
+        Rgb([values[i], values[plane + i], values[2 * plane + i]].map(squeezed))
     });
     let mut large = imageops::resize(&small, SIDE, SIDE, FilterType::CatmullRom);
+    large.iter_mut().for_each(|v| *v = (*v - 0.5) * 4.0);
     for detail in details {
         for (value, own) in large.iter_mut().zip(detail.photo.iter()) {
             *value += detail.weight as f32 * (f32::from(*own) / 127.5 - 1.0);
@@ -111,6 +114,20 @@ mod tests {
                 assert!(worst <= Some(1), "however badly the model rebuilds it: {worst:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_picture_without_detail_keeps_its_darks_and_lights() {
+        let size = 8;
+        for value in [-1.0f32, -0.5, 0.0, 0.5, 1.0] {
+            let shown = compose(&vec![value; 3 * size * size], size as u32, &[]);
+            let want = ((value + 1.0) * 127.5).round() as u8;
+            assert!(shown.iter().all(|v| v.abs_diff(want) <= 1), "{value}: {} instead of {want}", shown.get_pixel(200, 200).0[0]);
+        }
+        // Half of a photo's detail, as between it and another person.
+        let (photo, rebuilt) = (RgbImage::from_pixel(SIDE, SIDE, Rgb([255; 3])), vec![1.0f32; 3 * size * size]);
+        let shown = compose(&vec![-1.0; 3 * size * size], size as u32, &[Detail { weight: 0.5, photo: &photo, rebuilt: &rebuilt }]);
+        assert!(shown.iter().all(|v| *v <= 1), "the detail of a photo that is rebuilt well is nothing: {}", shown.get_pixel(9, 9).0[0]);
     }
 
     #[test]
