@@ -42,10 +42,11 @@ impl Way {
     }
 
     fn label(self, timesteps: &[usize]) -> String {
+        let steps = |steps: usize| if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
         match self {
-            Self::Whole(Solver::Ddim, steps) => format!("{steps} steps, DDIM as published"),
-            Self::Whole(Solver::Multistep, steps) => format!("{steps} steps, DPM-Solver++ 2M"),
-            Self::Warm { from, steps } => format!("{steps} steps from t = {}", timesteps[from]),
+            Self::Whole(Solver::Ddim, n) => format!("{}, DDIM as published", steps(n)),
+            Self::Whole(Solver::Multistep, n) => format!("{}, DPM-Solver++ 2M", steps(n)),
+            Self::Warm { from, steps: n } => format!("{} from t = {}", steps(n), timesteps[from]),
         }
     }
 }
@@ -117,4 +118,22 @@ fn decoded(subject: &Subject, face: &Face, z: &Tensor<2>, way: Way) -> Planes {
     };
     while model.step(&mut chain, z, Guidance::default()).is_some() {}
     planes(chain.x).swap_remove(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_way_has_its_own_row_and_the_goals_are_the_default_sampler_s() {
+        let ways = Way::all();
+        let timesteps: Vec<usize> = (0..=Recipe::DEFAULT_STEPS).map(|i| 10 * i).collect();
+        let labels: HashSet<String> = ways.iter().map(|way| way.label(&timesteps)).collect();
+        assert_eq!(labels.len(), ways.len());
+        assert!(labels.contains("1 step from t = 100") && labels.contains("8 steps, DDIM as published"));
+        let goals: Vec<&Way> = ways.iter().filter(|way| way.goal().is_some()).collect();
+        assert_eq!(goals, [&Way::Whole(Solver::Multistep, 4), &Way::Whole(Solver::Multistep, 8)]);
+    }
 }
