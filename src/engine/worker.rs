@@ -185,6 +185,11 @@ impl Worker {
     fn guarded(&mut self, job: Job, f: impl FnOnce(&mut Self) -> Result<(), EditError>) {
         match catch_unwind(AssertUnwindSafe(|| f(self))) {
             Ok(Ok(())) => {}
+            // A device that no longer gives back what it computed is as lost as one that panics.
+            Ok(Err(EditError::ReadBack(details))) => {
+                self.drop_jobs();
+                self.recover(job, details);
+            }
             Ok(Err(error)) => {
                 self.drop_job(job);
                 self.fail(job, error.to_string(), format!("{error:?}"));

@@ -42,6 +42,8 @@ impl StudioApp {
         match event {
             Event::ModelLoaded(card) => {
                 self.jobs.ended(Job::LoadingModel);
+                // Of the device before; it ends unfinished when another takes its place.
+                self.jobs.ended(Job::Tuning);
                 self.model = Some(card);
                 self.interpolate.forget();
                 self.explore.forget();
