@@ -31,6 +31,7 @@ fn tiny_model() -> ModelConfig {
         patch: 4,
         prediction: Prediction::Velocity,
         latent_dim: 8,
+        latent_map: 2,
         encoder: EncoderKind::Celeba64,
         denoiser: DenoiserConfig {
             base_channel: 32,
@@ -512,10 +513,18 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     for other in [format!("--data {photos} --validation 1"), "--width 64".to_owned()] {
         assert!(matches!(command(&format!("{latent} --steps 4 {other}")), Err(TrainError::OtherRun { .. })), "{other}");
     }
+    // Trying sliders gives each a row for its lock; a run without the photos says so.
+    let responses = format!("train responses --bundle {} --faces 2 --rounds 2 --steps 2 --device cpu", bundle.display());
+    assert!(command(&format!("{responses} --data {}", place.join("nowhere").display())).is_err());
+    command(&format!("{responses} --data {photos}")).expect("responses");
+    let tried = Bundle::load(&bundle).expect("the bundle");
+    assert_eq!(tried.weights.tensors["directions.response"].shape, [1, 512]);
+    assert_ne!(tried.latent_space().responses, tried.latent_space().classifier, "pictures answer otherwise than latents");
     // Fitting sliders again leaves the latents' scale alone, which the latent DPM was trained on.
     let before = Bundle::load(&bundle).expect("the bundle");
     assert!(before.manifest.config.latent_dpm.is_some());
     command(&format!("{directions} --validation 3")).expect("directions");
     let after = Bundle::load(&bundle).expect("the bundle");
     assert_eq!(before.weights.tensors["latents.std"], after.weights.tensors["latents.std"]);
+    assert!(!after.weights.tensors.contains_key("directions.response"), "they were the former sliders'");
 }

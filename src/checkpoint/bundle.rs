@@ -69,7 +69,8 @@ pub struct WeightsEntry {
 /// Tensor names: `encoder.*`, `decoder.*`, `latent_dpm.*` as published below those prefixes; `latents.mean`, `latents.std`
 /// (`[latent]`); `classifier.weight` (`[attributes, latent]`) and `classifier.bias`; `directions.weight` (`[attributes, latent]`)
 /// where sliders follow something else than the classifier's rows, which published checkpoints do not; `directions.strength`
-/// (`[attributes]`) where 100 percent is another multiple of the published scale than 1.
+/// (`[attributes]`) where 100 percent is another multiple of the published scale than 1; `directions.response` (`[attributes, latent]`)
+/// where locks follow what sliders were found to change in pictures.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     pub folder: PathBuf,
@@ -158,6 +159,7 @@ impl Bundle {
             directions: if directions.is_empty() { classifier.clone() } else { directions },
             classifier,
             strength: values("directions.strength"),
+            responses: rows("directions.response"),
         }
     }
 
@@ -172,6 +174,9 @@ impl Bundle {
             }
             if self.weights.tensors.contains_key("directions.strength") {
                 expected.push(("directions.strength", vec![attributes]));
+            }
+            if self.weights.tensors.contains_key("directions.response") {
+                expected.push(("directions.response", vec![attributes, dim]));
             }
         }
         for key in ["latents.mean", "latents.std"] {

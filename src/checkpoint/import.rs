@@ -192,6 +192,7 @@ pub fn import(folder: &Path, options: &ImportOptions) -> Result<Bundle, Checkpoi
         patch: dpm_config.patch.or(autoencoder_config.patch).unwrap_or(1),
         prediction: dpm_config.prediction.or(autoencoder_config.prediction).unwrap_or_default(),
         latent_dim: encoder.latent_dim,
+        latent_map: 0,
         encoder: encoder.model,
         denoiser: dpm_config.denoise_fn_config.clone().ok_or_else(|| missing("denoise_fn_config"))?,
         schedule: dpm_config.diffusion_config.clone().unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 mod judge;
 mod latent;
+mod responses;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ enum StageArgs {
     Autoencoder(AutoencoderArgs),
     /// Fit attribute sliders to a bundle, from a table of attributes.
     Directions(DirectionsArgs),
+    /// Try the sliders of a bundle on photos, so that locks hold still what a picture shows.
+    Responses(responses::ResponsesArgs),
     /// Train the latent DPM of a bundle, with which `sample` draws faces from nothing.
     Latent(latent::LatentArgs),
     /// Train a judge of photos, which `evaluate` asks whether edits show what they should.
@@ -240,6 +243,7 @@ impl Preset {
             patch,
             prediction,
             latent_dim: 512,
+            latent_map: if self == Self::Small128 { 6 } else { 0 },
             encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },
             denoiser: DenoiserConfig {
                 base_channel,
@@ -341,6 +345,7 @@ pub fn run(args: TrainArgs) -> Result<(), TrainError> {
         StageArgs::Dpm(args) => train_dpm(&args),
         StageArgs::Autoencoder(args) => train_autoencoder(&args),
         StageArgs::Directions(args) => fit_directions(&args),
+        StageArgs::Responses(args) => responses::run(&args),
         StageArgs::Latent(args) => latent::run(&args),
         StageArgs::Judge(args) => judge::run(&args),
     }
@@ -437,7 +442,11 @@ fn add_directions(job: &DirectionsJob, device: &NamedDevice) -> Result<(), Train
 }
 
 fn encoding_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} Encoding, {pos} images done").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    counting_bar("{spinner} Encoding, {pos} images done")
+}
+
+fn counting_bar(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     ProgressBar::no_length().with_style(style)
 }
 

@@ -20,6 +20,9 @@ pub struct LatentSpace {
     pub directions: Vec<Vec<f32>>,
     /// What 100 percent of each attribute is, as a multiple of [`FULL_SCALE`]; 1 where there is none, as in published checkpoints.
     pub strength: Vec<f32>,
+    /// What a step along a direction was found to do to each attribute in decoded pictures: one row each, or none where nobody looked.
+    /// Locks follow them instead of the classifier.
+    pub responses: Vec<Vec<f32>>,
 }
 
 impl LatentSpace {
@@ -29,13 +32,14 @@ impl LatentSpace {
     }
 
     /// The same without what the classifier would take for a change of any attribute in `locked`: the direction's part that is
-    /// orthogonal to their rows, at the length that is left (a direction that is mostly made of them moves little). The
+    /// orthogonal to their rows (or to the rows that predict it for the picture, where there are any), at the length that is left (a direction that is mostly made of them moves little). The
     /// attribute itself cannot be locked against its own slider.
     pub fn locked_direction(&self, attribute: &str, locked: &BTreeSet<String>) -> Option<Vec<f32>> {
         let mut direction: Vec<f64> = self.direction(attribute)?.iter().map(|v| f64::from(*v)).collect();
+        let rows = if self.responses.is_empty() { &self.classifier } else { &self.responses };
         // Gram-Schmidt: an orthonormal basis of the locked rows, which are few.
         let mut basis: Vec<Vec<f64>> = Vec::new();
-        for row in locked.iter().filter(|name| *name != attribute).filter_map(|name| self.classifier.get(self.row(name)?)) {
+        for row in locked.iter().filter(|name| *name != attribute).filter_map(|name| rows.get(self.row(name)?)) {
             let mut row: Vec<f64> = row.iter().map(|v| f64::from(*v)).collect();
             let length = dot(&row, &row).sqrt();
             basis.iter().for_each(|b| remove(&mut row, b));
@@ -118,6 +122,7 @@ mod tests {
             classifier: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
             directions: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
             strength: vec![],
+            responses: vec![],
         }
     }
 
@@ -147,6 +152,10 @@ mod tests {
         assert!(logit(&locked, 1).abs() < 1e-6, "{}", logit(&locked, 1));
         assert!((logit(&locked, 0) - logit(&free, 0)).abs() < 1e-6, "the smile itself is the same");
         assert_eq!(own, free, "a slider is not locked against itself");
+        // Where it was found what a smile does to youth in pictures, that is what is kept still.
+        space.responses = vec![vec![3.0, 4.0, 0.0, 0.0], vec![1.0, 0.0, 2.0, 0.0]];
+        let found = space.normalise(&space.edit(&z, smile, &["Young".to_owned()].into()));
+        assert!((found[0] + 2.0 * found[2]).abs() < 1e-6 && found[2].abs() > 0.1, "{found:?}");
     }
 
     #[test]
@@ -158,8 +167,15 @@ mod tests {
         // One row twice: what is spanned already must not break the rest.
         let classifier: Vec<Vec<f32>> = (0..9).map(|i| row(if i == 8 { 7 } else { i })).collect();
         let directions = (20..29).map(row).collect();
-        let space =
-            LatentSpace { mean: vec![0.0; dim], std: vec![1.0; dim], attributes: names.clone(), classifier, directions, strength: vec![] };
+        let space = LatentSpace {
+            mean: vec![0.0; dim],
+            std: vec![1.0; dim],
+            attributes: names.clone(),
+            classifier,
+            directions,
+            strength: vec![],
+            responses: vec![],
+        };
         let moves = |edited: &[f32], row: &[f32]| edited.iter().zip(row).map(|(z, w)| z * w).sum::<f32>();
         let edit = |locked: &BTreeSet<String>| space.edit(&vec![0.0; dim], [(&names[0], &100.0)], locked);
         let (free, locked) = (edit(&nothing()), edit(&names.iter().cloned().collect()));

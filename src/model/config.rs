@@ -18,6 +18,9 @@ pub struct ModelConfig {
     pub prediction: Prediction,
     /// Length of the semantic latent `z` (512 in the paper).
     pub latent_dim: usize,
+    /// Channels of the map that `z` draws at the decoder's grid for the shift half. 0 = none, as published.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub latent_map: usize,
     pub encoder: EncoderKind,
     pub denoiser: DenoiserConfig,
     pub schedule: ScheduleConfig,
@@ -28,6 +31,10 @@ pub struct ModelConfig {
 
 fn is_published(prediction: &Prediction) -> bool {
     *prediction == Prediction::Noise
+}
+
+fn is_zero(channels: &usize) -> bool {
+    *channels == 0
 }
 
 fn one() -> usize {
@@ -131,6 +138,7 @@ impl ModelConfig {
             (self.patch >= 1 && self.patch <= 16 && self.image_size.is_multiple_of(self.patch.max(1)), "patch must divide image_size"),
             (self.image_size == self.encoder.image_size(), "the encoder is made for another image_size"),
             (matches!(self.latent_dim, 1..=8192), "latent_dim must be between 1 and 8192"),
+            (matches!(self.latent_map, 0..=64), "latent_map must be at most 64 channels"),
             (
                 d.base_channel >= 32 && d.base_channel <= 1024 && d.base_channel.is_multiple_of(32),
                 "base_channel must be a multiple of 32, at most 1024",

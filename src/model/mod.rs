@@ -9,6 +9,7 @@ pub mod config;
 pub mod cpu;
 pub mod encoder;
 pub mod latent_dpm;
+mod latent_map;
 pub mod layers;
 pub mod parameters;
 pub mod prediction;

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::blocks::{Attention, Conditions, Layer, ResBlock, ResBlockShape, Resample, Stage};
 use super::config::{DenoiserConfig, ModelConfig};
+use super::latent_map::LatentMap;
 use super::layers::{Conv, GroupNorm, Linear, timestep_embedding};
 use super::parameters::{ParameterError, Parameters};
 use super::prediction::{Heads, Prediction};
@@ -48,6 +49,7 @@ pub struct ShiftDecoder {
 #[derive(Module, Debug)]
 pub struct ShiftHalf {
     pub(super) label_emb: Linear,
+    pub(super) latent_map: Option<LatentMap>,
     pub(super) decoder_half: DecoderHalf,
     multiply_adds: u64,
 }
@@ -219,9 +221,10 @@ impl ShiftDecoder {
         let (denoiser, plan) = Denoiser::with_plan(p, config)?;
         let before = p.multiply_adds();
         let label_emb = Linear::new(p, "label_emb", config.latent_dim, config.denoiser.embedding())?;
+        let latent_map = LatentMap::new(p, config)?;
         let decoder_half = DecoderHalf::new(p, config, &plan, "shift_")?;
         let multiply_adds = p.multiply_adds() - before;
-        Ok(Self { denoiser, shift: ShiftHalf { label_emb, decoder_half, multiply_adds } })
+        Ok(Self { denoiser, shift: ShiftHalf { label_emb, latent_map, decoder_half, multiply_adds } })
     }
 
     /// Multiply-adds of the shift half for one image.
@@ -243,10 +246,20 @@ impl ShiftDecoder {
         let gradient = |z: &Tensor<2>| {
             let latent = silu(self.shift.label_emb.forward(z.clone()));
             let guided = Conditions { time: plain.time.clone(), latent: Some(latent) };
+            let features = self.shift.features(&features, z);
             heads.gradient(unfold_patches(self.shift.decoder_half.forward(&features, &guided), *patch), timesteps)
         };
         let gradients = latents.iter().map(gradient).collect();
         (self.denoiser.finish(&features, &plain, x_t, timesteps), gradients)
+    }
+}
+
+impl ShiftHalf {
+    /// The downward path's features as this half reads them: with the latent's map on those of the first level.
+    fn features(&self, features: &[Tensor<4>], z: &Tensor<2>) -> Vec<Tensor<4>> {
+        let Some(map) = self.latent_map.as_ref().map(|map| map.forward(z.clone())) else { return features.to_vec() };
+        let top = features.first().map(|f| f.dims());
+        features.iter().map(|f| if Some(f.dims()) == top { f.clone() + map.clone() } else { f.clone() }).collect()
     }
 }
 

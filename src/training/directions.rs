@@ -167,7 +167,7 @@ impl Examples {
 
 /// The lower factor of a symmetric positive definite matrix, row-major, in its place. Rounding cannot make a pivot vanish: the ridge
 /// is far above it.
-fn cholesky(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
+pub(super) fn cholesky(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
     for i in 0..dim {
         let (above, row) = a.split_at_mut(i * dim);
         for j in 0..i {
@@ -182,7 +182,7 @@ fn cholesky(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
 }
 
 /// Solves `L L^T x = b`.
-fn solve(factor: &[f64], mut b: Vec<f64>) -> Vec<f64> {
+pub(super) fn solve(factor: &[f64], mut b: Vec<f64>) -> Vec<f64> {
     let dim = b.len();
     for i in 0..dim {
         let dot: f64 = factor[i * dim..i * dim + i].iter().zip(&b).map(|(l, x)| l * x).sum();
@@ -295,6 +295,8 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
     ];
     bundle.weights.tensors.remove("directions.weight");
     bundle.weights.tensors.remove("directions.strength");
+    // Found with the former sliders.
+    bundle.weights.tensors.remove("directions.response");
     let strength = (directions.strength != 1.0).then(|| ("directions.strength", vec![attributes], vec![directions.strength; attributes]));
     let followed = directions.directions.map(|values| ("directions.weight", vec![attributes, dim], values));
     for (name, shape, values) in tensors.into_iter().chain(followed).chain(strength) {

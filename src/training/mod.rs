@@ -1,7 +1,7 @@
 //! Training: data set, DPM, autoencoder, directions. Resumable, seeded, on any device.
 //!
 //! A stage ([`dpm`], [`autoencoder`], [`latent_dpm`]) is a network and a loss; the [`learner`] turns losses into weights, and the [`run`]
-//! around them feeds batches, saves, logs and draws. [`judge`] is a classifier of photos, for `evaluate` alone. [`directions`] fits the attribute classifier on a finished bundle. The method and its
+//! around them feeds batches, saves, logs and draws. [`judge`] is a classifier of photos, for `evaluate` alone. [`directions`] fits the attribute classifier on a finished bundle, [`responses`] tries its sliders. The method and its
 //! constants are those of the paper's section 3.4 and of its published configurations.
 
 pub mod autoencoder;
@@ -15,6 +15,7 @@ pub mod latent_dpm;
 pub mod latents;
 pub mod learner;
 pub mod pictures;
+pub mod responses;
 pub mod run;
 
 pub use data::{Batch, ImageSet};

@@ -35,6 +35,7 @@ impl Network {
             patch,
             prediction: Prediction::Noise,
             latent_dim: 512,
+            latent_map: 0,
             encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },
             denoiser: DenoiserConfig {
                 base_channel,

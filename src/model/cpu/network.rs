@@ -14,7 +14,7 @@ use super::matrix::{Packed, Product, Rows, multiply};
 use crate::model::blocks::{self, Layer, Resample};
 use crate::model::layers::{Conv, Linear, sinusoid, values};
 use crate::model::prediction::Heads;
-use crate::model::{ModelConfig, encoder, unet};
+use crate::model::{ModelConfig, encoder, latent_map, unet};
 
 /// A fully connected layer.
 #[derive(Debug)]
@@ -257,7 +257,7 @@ impl DecoderHalf {
     }
 
     /// `[batch, side, side, folded channels]`, the channels filled up to a multiple of 16.
-    fn apply(&self, kernels: &Kernels, pool: &Pool, features: &[Map], conditions: &Conditions) -> Buffer {
+    fn apply(&self, kernels: &Kernels, pool: &Pool, features: &[&Map], conditions: &Conditions) -> Buffer {
         let mut skips = features.iter().rev();
         let bottom = features.last().expect("the downward path has at least one block");
         let mut h = self.middle.apply(kernels, pool, &[bottom], conditions);
@@ -274,6 +274,52 @@ impl DecoderHalf {
 
     fn bytes(&self) -> usize {
         self.middle.bytes() + self.blocks.iter().map(Stage::bytes).sum::<usize>() + self.conv.bytes()
+    }
+}
+
+/// The map that the semantic latent draws for the shift half.
+#[derive(Debug)]
+struct LatentMap {
+    linear: Dense,
+    conv: Convolution,
+    channels: usize,
+}
+
+impl LatentMap {
+    fn new(map: &latent_map::LatentMap, config: &ModelConfig) -> Self {
+        let (channels, pixels) = (config.latent_map, config.grid() * config.grid());
+        // The published order is channels first; here a pixel's channels lie together.
+        let (weight, bias) = (values(&map.linear.weight), values(&map.linear.bias));
+        let from = |i: usize| i % channels * pixels + i / channels;
+        let width = config.latent_dim;
+        let weight: Vec<f32> = (0..bias.len()).flat_map(|i| weight[from(i) * width..][..width].iter().copied()).collect();
+        let bias: Vec<f32> = (0..bias.len()).map(|i| bias[from(i)]).collect();
+        Self { linear: Dense::new(&weight, &bias), conv: convolution(&map.conv, config.grid()), channels }
+    }
+
+    /// The features of the first level with the maps of these latents (`[batch, latent]`) added; `None` in the place of all others.
+    fn added(&self, kernels: &Kernels, pool: &Pool, features: &[Map], z: &[f32]) -> Vec<Option<Map>> {
+        let Some(&Map { batch, height, width, channels, .. }) = features.first() else { return Vec::new() };
+        let mut drawn = Padded::new(pool, batch, height, width, self.channels);
+        for (image, z) in z.chunks_exact(z.len() / batch).enumerate() {
+            let values = self.linear.vector(kernels, z);
+            for (y, row) in values.chunks_exact(width * self.channels).enumerate() {
+                let start = drawn.offset(image, y + 1, 1);
+                drawn.values[start..start + row.len()].copy_from_slice(row);
+            }
+        }
+        let added = |map: &Map| {
+            ([map.height, map.channels] == [height, channels]).then(|| {
+                let mut out = pool.take(map.values.len());
+                self.conv.apply(kernels, pool, &drawn, Base::Map(&map.values), &mut out);
+                Map::new(kernels, out, [batch, height, width, channels])
+            })
+        };
+        features.iter().map(added).collect()
+    }
+
+    fn bytes(&self) -> usize {
+        self.linear.bytes() + self.conv.bytes()
     }
 }
 
@@ -318,6 +364,7 @@ pub struct Decoder {
     /// The same from the embedding of the semantic latent, for the shift half.
     latent: Dense,
     latents: Recent<Vec<u32>>,
+    latent_map: Option<LatentMap>,
     first: Convolution,
     down: Vec<Stage>,
     plain: DecoderHalf,
@@ -379,6 +426,7 @@ impl Decoder {
             label_emb: Dense::from_layer(&decoder.shift.label_emb),
             latent: latent.dense(),
             latents: Recent::new(),
+            latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, config)),
             first,
             down,
             plain,
@@ -393,6 +441,7 @@ impl Decoder {
         dense.iter().map(|d| d.bytes()).sum::<usize>()
             + self.first.bytes()
             + self.down.iter().map(Stage::bytes).sum::<usize>()
+            + self.latent_map.as_ref().map_or(0, LatentMap::bytes)
             + self.plain.bytes()
             + self.shift.bytes()
     }
@@ -402,7 +451,7 @@ impl Decoder {
         in_pool(|| {
             let conditions = self.conditions(x, None);
             let features = self.features(x, &conditions);
-            self.eps(x, &self.plain.apply(self.kernels, &self.pool, &features, &conditions))
+            self.eps(x, &self.upward(&features, &conditions))
         })
     }
 
@@ -412,14 +461,8 @@ impl Decoder {
         in_pool(|| {
             let plain = self.conditions(x, None);
             let features = self.features(x, &plain);
-            let shifted = |z: &&[f32]| {
-                let conditions = self.conditions(x, Some(z));
-                self.gradient(x, &self.shift.apply(self.kernels, &self.pool, &features, &conditions))
-            };
-            rayon::join(
-                || self.eps(x, &self.plain.apply(self.kernels, &self.pool, &features, &plain)),
-                || latents.iter().map(shifted).collect(),
-            )
+            let shifted = |z: &&[f32]| self.shifted(x, &features, z);
+            rayon::join(|| self.eps(x, &self.upward(&features, &plain)), || latents.iter().map(shifted).collect())
         })
     }
 
@@ -427,11 +470,22 @@ impl Decoder {
     /// half, which alone reads the semantic latents, is computed once and remembered.
     pub fn guided_first(&self, x: Noisy, latents: &[&[f32]]) -> (Vec<f32>, Vec<Vec<f32>>) {
         let first = self.first_step(x);
-        let shifted = |z: &&[f32]| {
-            let conditions = self.conditions(x, Some(z));
-            self.gradient(x, &self.shift.apply(self.kernels, &self.pool, &first.features, &conditions))
-        };
+        let shifted = |z: &&[f32]| self.shifted(x, &first.features, z);
         (first.eps.clone(), in_pool(|| latents.iter().map(shifted).collect()))
+    }
+
+    /// The DPM's own upward path.
+    fn upward(&self, features: &[Map], conditions: &Conditions) -> Buffer {
+        self.plain.apply(self.kernels, &self.pool, &features.iter().collect::<Vec<_>>(), conditions)
+    }
+
+    /// `G` for one set of semantic latents.
+    fn shifted(&self, x: Noisy, features: &[Map], z: &[f32]) -> Vec<f32> {
+        let conditions = self.conditions(x, Some(z));
+        let added = self.latent_map.as_ref().map(|map| map.added(self.kernels, &self.pool, features, z));
+        let with_map = |i: usize| added.as_ref().and_then(|added| added.get(i)?.as_ref()).unwrap_or(&features[i]);
+        let features: Vec<&Map> = (0..features.len()).map(with_map).collect();
+        self.gradient(x, &self.shift.apply(self.kernels, &self.pool, &features, &conditions))
     }
 
     fn first_step(&self, x: Noisy) -> Arc<FirstStep> {
@@ -444,7 +498,7 @@ impl Decoder {
             in_pool(|| {
                 let plain = self.conditions(x, None);
                 let features = self.features(x, &plain);
-                let eps = self.eps(x, &self.plain.apply(self.kernels, &self.pool, &features, &plain));
+                let eps = self.eps(x, &self.upward(&features, &plain));
                 Arc::new(FirstStep { x_t: x.x_t.to_vec(), timesteps: x.timesteps.to_vec(), features, eps })
             })
         });

@@ -86,20 +86,21 @@ proptest! {
 }
 
 /// Every kind of layer in every layout: two levels with resampling, attention in both head orders and with heads narrower than a
-/// lane, patches, velocities, several images with different timesteps, both encoders.
+/// lane, patches, velocities, maps that the latent draws, several images with different timesteps, both encoders.
 #[test]
 fn networks_agree_with_the_tensor_library() {
     let device = Device::flex();
-    for (image_size, patch, encoder, prediction, num_heads, new_order, multiplier) in [
-        (64, 8, EncoderKind::Celeba64, Prediction::Noise, 4, false, vec![1, 2]),
-        (128, 8, EncoderKind::Ffhq128, Prediction::Velocity, 2, true, vec![1, 3, 2]),
-        (64, 4, EncoderKind::Celeba64, Prediction::Image, 1, false, vec![1, 1, 1]),
+    for (image_size, patch, encoder, prediction, num_heads, new_order, multiplier, latent_map) in [
+        (64, 8, EncoderKind::Celeba64, Prediction::Noise, 4, false, vec![1, 2], 0),
+        (128, 8, EncoderKind::Ffhq128, Prediction::Velocity, 2, true, vec![1, 3, 2], 3),
+        (64, 4, EncoderKind::Celeba64, Prediction::Image, 1, false, vec![1, 1, 1], 16),
     ] {
         let config = ModelConfig {
             image_size,
             patch,
             prediction,
             latent_dim: 40,
+            latent_map,
             encoder,
             denoiser: DenoiserConfig {
                 base_channel: 32,
