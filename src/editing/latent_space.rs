@@ -155,7 +155,7 @@ mod tests {
         // Where it was found what a smile does to youth in pictures, that is what is kept still.
         space.responses = vec![vec![3.0, 4.0, 0.0, 0.0], vec![1.0, 0.0, 2.0, 0.0]];
         let found = space.normalise(&space.edit(&z, smile, &["Young".to_owned()].into()));
-        assert!((found[0] + 2.0 * found[2]).abs() < 1e-6 && found[2].abs() > 0.1, "{found:?}");
+        assert!((found[0] + 2.0 * found[2]).abs() < 1e-5 && found[2].abs() > 0.03, "{found:?}");
     }
 
     #[test]
