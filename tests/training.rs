@@ -518,7 +518,7 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     assert!(command(&format!("{responses} --data {}", place.join("nowhere").display())).is_err());
     command(&format!("{responses} --data {photos}")).expect("responses");
     let tried = Bundle::load(&bundle).expect("the bundle");
-    assert_eq!(tried.weights.tensors["directions.response"].shape, [1, 512]);
+    assert_eq!(tried.weights.tensors["directions.response"].shape, [1, 8]);
     assert_ne!(tried.latent_space().responses, tried.latent_space().classifier, "pictures answer otherwise than latents");
     // Fitting sliders again leaves the latents' scale alone, which the latent DPM was trained on.
     let before = Bundle::load(&bundle).expect("the bundle");
