@@ -518,6 +518,11 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     assert!(command(&format!("{responses} --data {}", place.join("nowhere").display())).is_err());
     command(&format!("{responses} --data {photos}")).expect("responses");
     let tried = Bundle::load(&bundle).expect("the bundle");
+    let mut bare = tried.clone();
+    bare.manifest.attributes.clear();
+    bare.save(&place.join("bare"), false).expect("a bundle without sliders");
+    let refused = command(&format!("train responses --bundle {} --data {photos} --device cpu", place.join("bare").display()));
+    assert!(matches!(refused, Err(TrainError::NoSliders { .. })), "{refused:?}");
     assert_eq!(tried.weights.tensors["directions.response"].shape, [1, 8]);
     assert_ne!(tried.latent_space().responses, tried.latent_space().classifier, "pictures answer otherwise than latents");
     // Fitting sliders again leaves the latents' scale alone, which the latent DPM was trained on.

@@ -1,4 +1,5 @@
-//! `train`: a DPM, the autoencoder on top of it, the attribute directions, the latent DPM, and a judge for `evaluate`.
+//! `train`: a DPM, the autoencoder on top of it, the attribute directions and what they do, the latent DPM, and a judge for
+//! `evaluate`.
 
 mod judge;
 mod latent;

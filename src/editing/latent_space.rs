@@ -32,7 +32,8 @@ impl LatentSpace {
     }
 
     /// The same without what the classifier would take for a change of any attribute in `locked`: the direction's part that is
-    /// orthogonal to their rows (or to the rows that predict it for the picture, where there are any), at the length that is left (a direction that is mostly made of them moves little). The
+    /// orthogonal to their rows (to [`LatentSpace::responses`] where there are any), at the length that is left (a direction that is
+    /// mostly made of them moves little). The
     /// attribute itself cannot be locked against its own slider.
     pub fn locked_direction(&self, attribute: &str, locked: &BTreeSet<String>) -> Option<Vec<f32>> {
         let mut direction: Vec<f64> = self.direction(attribute)?.iter().map(|v| f64::from(*v)).collect();
@@ -91,7 +92,7 @@ impl LatentSpace {
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 

@@ -9,5 +9,6 @@ pub mod sidecar;
 pub use attributes::{Attribute, Group, describe};
 pub use easing::{Easing, ping_pong};
 pub use latent_space::LatentSpace;
+pub(crate) use latent_space::dot;
 pub use recipe::Recipe;
 pub use sidecar::{Crop, Sidecar};

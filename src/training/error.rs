@@ -35,6 +35,8 @@ pub enum TrainError {
     NoDpm,
     #[error("{path} keeps no latents yet: name the photos with --data once", path = path.display())]
     NoLatents { path: PathBuf },
+    #[error("{path} has no sliders to try: fit them first, with `train directions`", path = path.display())]
+    NoSliders { path: PathBuf },
     #[error("say how long to train: --steps N, --minutes M, or both")]
     NoLimit,
     #[error("the loss is no longer a number at step {step}. {kept}. Start again from there with a smaller --rate")]

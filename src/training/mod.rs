@@ -1,8 +1,9 @@
 //! Training: data set, DPM, autoencoder, directions. Resumable, seeded, on any device.
 //!
 //! A stage ([`dpm`], [`autoencoder`], [`latent_dpm`]) is a network and a loss; the [`learner`] turns losses into weights, and the [`run`]
-//! around them feeds batches, saves, logs and draws. [`judge`] is a classifier of photos, for `evaluate` alone. [`directions`] fits the attribute classifier on a finished bundle, [`responses`] tries its sliders. The method and its
-//! constants are those of the paper's section 3.4 and of its published configurations.
+//! around them feeds batches, saves, logs and draws. [`judge`] is a classifier of photos, for `evaluate` alone. [`directions`] fits the
+//! attribute classifier on a finished bundle, [`responses`] tries its sliders. The method and its constants are those of the paper's
+//! section 3.4 and of its published configurations.
 
 pub mod autoencoder;
 pub mod data;

@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use super::{ImageSet, TrainError};
 use crate::checkpoint::Bundle;
 use crate::diffusion::{Inversion, Solver};
-use crate::editing::LatentSpace;
+use crate::editing::{LatentSpace, dot};
 use crate::model::parameters::WeightData;
 use crate::model::{Autoencoder, Guidance};
 
@@ -59,10 +59,6 @@ pub fn rows(classifier: &[Vec<f32>], trials: &[Trial]) -> Vec<Vec<f32>> {
         row.iter().enumerate().map(corrected).map(|v| v as f32).collect()
     };
     classifier.iter().map(row).collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Faces as the model has read them.
@@ -120,16 +116,20 @@ impl Trials<'_> {
 }
 
 /// Tries every slider of a bundle on some of a data set's faces and writes `directions.response` into the bundle. `tick` is told how
-/// many sliders were tried. Returns the mean absolute change of the classifier's other logits under locked sliders, round by round;
-/// the first is by the classifier's rows alone.
+/// many sliders were tried. Returns the mean absolute change of the classifier's other logits, as found in the pictures, round by round:
+/// under the sliders alone, locked by the classifier's rows, then locked by the rows of the round before. The last rows, which are
+/// stored, have seen all rounds.
 pub fn add_to_bundle(job: &ResponsesJob, device: &Device, mut tick: impl FnMut(usize)) -> Result<Vec<f64>, TrainError> {
     let mut bundle = Bundle::load(&job.bundle)?;
+    if bundle.manifest.attributes.is_empty() {
+        return Err(TrainError::NoSliders { path: job.bundle.clone() });
+    }
     let data = ImageSet::load(&job.data, bundle.manifest.config.image_size, job.validation)?;
     let model = bundle.build_for_use(device)?;
     bundle.weights.tensors.remove("directions.response");
     let mut trials = Trials { model: &model, space: bundle.latent_space(), steps: job.steps };
     let names = trials.space.attributes.clone();
-    let faces = job.faces.clamp(1, data.training());
+    let faces = job.faces.min(data.training());
     // Spread over the whole set, which may be sorted.
     let images: Vec<usize> = (0..faces).map(|i| i * data.training() / faces).collect();
     let faces = trials.read(&data, &images);
@@ -156,6 +156,7 @@ pub fn add_to_bundle(job: &ResponsesJob, device: &Device, mut tick: impl FnMut(u
         }
     }
     let (rows, dim) = (trials.space.responses, trials.space.mean.len());
+    // Without a round of locks there are no rows, and locks go back to the classifier's.
     if !rows.is_empty() {
         let weights = WeightData { shape: vec![rows.len(), dim], values: rows.concat() };
         bundle.weights.tensors.insert("directions.response".into(), weights);
