@@ -1,20 +1,22 @@
 //! Every tensor of the golden case (`tests/golden`), computed by the authors' code in float32, against ours.
 //!
-//! Bounds: 1e-4 relative for a single pass, 1e-3 for a ten-step chain. The same checks run on the GPU backend where wgpu finds an
+//! Bounds: 1e-4 relative for a single pass (3e-3 with products in f16, 3e-2 in bf16), 1e-3 for a ten-step chain. The same checks run on the GPU backend where wgpu finds an
 //! adapter (Mesa's software Vulkan counts) and are skipped by name where it does not.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use pdae_studio::checkpoint::import::ImportOptions;
 use pdae_studio::checkpoint::tensors::Precision;
 use pdae_studio::checkpoint::{Bundle, import};
 use pdae_studio::diffusion::{Schedule, lerp, slerp};
-use pdae_studio::model::{Autoencoder, Guidance, Prediction};
+use pdae_studio::model::{Autoencoder, Guidance, Parameters, Prediction};
 
 const SINGLE: f64 = 1e-4;
 const CHAIN: f64 = 1e-3;
+const SINGLE_F16: f64 = 3e-3;
+const SINGLE_BF16: f64 = 3e-2;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64")
@@ -84,21 +86,37 @@ fn relative_error(got: &[f32], want: &[f32]) -> f64 {
     difference / norm(&mut want.iter().map(|v| f64::from(*v))).max(1e-12)
 }
 
-fn single_passes(model: &Autoencoder, golden: &Golden) {
+fn single_passes(model: &Autoencoder, golden: &Golden, bound: f64) {
     let t = golden.integers("t");
-    golden.check("z", model.semantic_latent(golden.tensor("x_0")), SINGLE);
+    golden.check("z", model.semantic_latent(golden.tensor("x_0")), bound);
     let (eps, gradient) = model.guided(golden.tensor("x_t"), &t, golden.tensor("z"));
-    golden.check("epsilon", eps, SINGLE);
-    golden.check("gradient", gradient, SINGLE);
-    golden.check("dpm_epsilon", model.noise(golden.tensor("x_t"), &t), SINGLE);
+    golden.check("epsilon", eps, bound);
+    golden.check("gradient", gradient, bound);
+    golden.check("dpm_epsilon", model.noise(golden.tensor("x_t"), &t), bound);
     let latent_dpm = model.latent_dpm.as_ref().expect("the golden case has a latent DPM");
-    golden.check("latent_epsilon", latent_dpm.forward(golden.tensor("latent_z_T"), &t), SINGLE);
+    golden.check("latent_epsilon", latent_dpm.forward(golden.tensor("latent_z_T"), &t), bound);
 }
 
 #[test]
 fn single_passes_on_cpu() {
     let device = Device::flex();
-    single_passes(&bundle().build(&device).expect("networks"), &Golden::new(&device));
+    single_passes(&bundle().build(&device).expect("networks"), &Golden::new(&device), SINGLE);
+}
+
+/// Products in 16 bits, sums that pass from layer to layer in 32: what `gpu-f16` and `cuda-f16` compute in, and `train --bf16`.
+fn narrow(device: &Device, compute: FloatDType) -> Autoencoder {
+    let bundle = bundle();
+    let mut parameters = Parameters::from_weights(&bundle.weights, device).computing_in(Some(compute));
+    Autoencoder::build_networks(&bundle.manifest.config, &mut parameters).expect("networks")
+}
+
+#[test]
+fn single_passes_in_16_bits() {
+    let device = Device::flex();
+    for (compute, bound) in [(FloatDType::F16, SINGLE_F16), (FloatDType::BF16, SINGLE_BF16)] {
+        println!("{compute:?}");
+        single_passes(&narrow(&device, compute), &Golden::new(&device), bound);
+    }
 }
 
 /// What the window and the command line use on a CPU.
@@ -107,7 +125,7 @@ fn on_the_cpu_kernels() {
     let device = Device::flex();
     let (bundle, golden) = (bundle(), Golden::new(&device));
     let model = bundle.build(&device).expect("networks").on_cpu_kernels();
-    single_passes(&model, &golden);
+    single_passes(&model, &golden, SINGLE);
     chains(&model, &bundle, &golden);
 }
 
@@ -189,6 +207,11 @@ fn on_the_gpu_backend() {
     };
     let (bundle, golden) = (bundle(), Golden::new(&device));
     let model = bundle.build(&device).expect("networks");
-    single_passes(&model, &golden);
+    single_passes(&model, &golden, SINGLE);
     chains(&model, &bundle, &golden);
+    if device.supports_dtype(FloatDType::F16) {
+        single_passes(&narrow(&device, FloatDType::F16), &golden, SINGLE_F16);
+    } else {
+        println!("SKIPPED 16-bit floats on the GPU backend: the adapter has none");
+    }
 }

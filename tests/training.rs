@@ -170,6 +170,29 @@ fn both_stages_learn_and_the_dpm_stays_frozen() {
     assert!(dpm.start_from(&empty).is_err(), "a missing tensor is told");
 }
 
+#[test]
+fn mixed_precision_learns_as_well_and_keeps_32_bit_weights() {
+    let (data, device) = (images(6, 0), Device::flex());
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let single = config(StageKind::Dpm);
+    let mixed = RunConfig { hyperparameters: Hyperparameters { bf16: true, ..single.hyperparameters }, ..single.clone() };
+    let trained = |name: &str, config: &RunConfig| {
+        let stage = DpmStage::new(config);
+        let mut learner = dpm::learner(&config.model, config.hyperparameters, &device).expect("a DPM");
+        let folder = RunFolder::create(&place.path().join(name)).expect("a run folder");
+        let before = judge(&stage, &learner, &data);
+        run::train(&stage, &mut learner, &data, &folder, config, &limits(100), &device.clone().autodiff()).expect("training");
+        (before, judge(&stage, &learner, &data), learner.averaged_weights())
+    };
+    let [(start, single_end, single_weights), (mixed_start, mixed_end, weights)] = [trained("single", &single), trained("mixed", &mixed)];
+    println!("32 bits: {start:.4} to {single_end:.4}; mixed: {mixed_start:.4} to {mixed_end:.4}");
+    assert!((mixed_start / start - 1.0).abs() < 0.02, "the same network: {start} and {mixed_start}");
+    assert!(mixed_end < start - 0.8 * (start - single_end), "32 bits learned from {start} to {single_end}, mixed to {mixed_end}");
+    assert!(weights != single_weights, "it was another computation");
+    let fine = |value: &f32| value.to_bits() & 0xffff != 0;
+    assert!(weights.values().flat_map(|data| &data.values).filter(|value| fine(value)).count() > 1000, "weights were rounded to bfloat16");
+}
+
 /// The state after training `steps` steps in a folder, from whatever the folder holds.
 fn state_after<S: Stage>(
     stage: &S,

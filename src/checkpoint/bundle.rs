@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 use super::tensors::{self, Precision};
+use crate::device::NamedDevice;
 use crate::editing::LatentSpace;
 use crate::model::parameters::WeightData;
-use crate::model::{Autoencoder, ModelConfig, Weights};
+use crate::model::{Autoencoder, ModelConfig, Parameters, Weights};
 
 pub const MANIFEST: &str = "manifest.json";
 pub const WEIGHTS: &str = "model.safetensors";
@@ -139,11 +140,13 @@ impl Bundle {
         Ok(if *device == Device::flex() { model.on_cpu_kernels() } else { model })
     }
 
-    /// The same, letting go of the weights as soon as the networks have them: less memory at the peak.
-    pub fn into_model(self, device: &Device) -> Result<Autoencoder, CheckpointError> {
-        let model = self.build(device)?;
+    /// The same in the precision that the device is to compute in, letting go of the weights as soon as the networks have them: less
+    /// memory at the peak.
+    pub fn into_model(self, device: &NamedDevice) -> Result<Autoencoder, CheckpointError> {
+        let mut parameters = Parameters::from_weights(&self.weights, &device.device).computing_in(device.compute);
+        let model = Autoencoder::build_networks(&self.manifest.config, &mut parameters)?;
         drop(self);
-        Ok(if *device == Device::flex() { model.on_cpu_kernels() } else { model })
+        Ok(if device.is_cpu() { model.on_cpu_kernels() } else { model })
     }
 
     /// Latent statistics, classifier rows and directions.

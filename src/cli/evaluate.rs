@@ -107,7 +107,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluationError> {
     if args.plot.is_some() && !job.parts.contains(&Part::Gap) {
         return Err(EvaluationError::Needs { part: "--plot", what: "the row `gap`: add it to --rows" });
     }
-    let device = args.model.device.open().map_err(crate::engine::edit::EditError::from)?;
+    let device = args.model.device.open_for_32_bit().map_err(crate::engine::edit::EditError::from)?;
     let bar = spinner();
     let found = evaluate(&job, &device.device, &|text| bar.set_message(text))?;
     bar.finish_and_clear();

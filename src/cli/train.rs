@@ -161,6 +161,9 @@ struct SittingArgs {
     /// Seed of weights, noise and order [default: 0].
     #[arg(long)]
     seed: Option<u64>,
+    /// Multiply in bfloat16; weights stay 32-bit. Faster on graphics cards that have it, slower on processors.
+    #[arg(long)]
+    bf16: bool,
     /// Steps between saves.
     #[arg(long, value_name = "STEPS", default_value_t = Limits::default().save_every, value_parser = clap::value_parser!(u64).range(1..))]
     save_every: u64,
@@ -303,6 +306,7 @@ impl SittingArgs {
         set(&mut h.warmup, self.warmup);
         set(&mut h.ema, self.ema);
         set(&mut h.seed, self.seed);
+        h.bf16 |= self.bf16;
         h
     }
 
@@ -318,7 +322,7 @@ impl SittingArgs {
     }
 
     fn open_device(&self) -> Result<NamedDevice, TrainError> {
-        let device = self.device.open()?;
+        let device = self.device.open_for_32_bit()?;
         eprintln!("Training on {}", device.name);
         Ok(device)
     }
@@ -431,7 +435,7 @@ fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
         validation: args.validation,
         fit: FitOptions { l2: args.l2, ridge: args.ridge, raw: args.raw, strength: args.strength, ..FitOptions::default() },
     };
-    add_directions(&job, &args.device.open()?)
+    add_directions(&job, &args.device.open_for_32_bit()?)
 }
 
 fn add_directions(job: &DirectionsJob, device: &NamedDevice) -> Result<(), TrainError> {

@@ -108,7 +108,7 @@ impl Editor {
         let device = choice.open()?;
         let bundle = Bundle::load(bundle)?;
         let (space, folder, manifest) = (bundle.latent_space(), bundle.folder.clone(), bundle.manifest.clone());
-        let model = bundle.into_model(&device.device)?;
+        let model = bundle.into_model(&device)?;
         let card = ModelCard { folder, cost: model.cost, device: device.name, manifest };
         let detector = Detector::built_in()?;
         memory::give_back();

@@ -65,7 +65,7 @@ impl Sampler {
             return Err(SampleError::NoLatentDpm { name: bundle.manifest.name });
         }
         let device = choice.open().map_err(EditError::from)?;
-        Ok(Self { model: bundle.build(&device.device)?, space, noise: StdRng::seed_from_u64(seed), options })
+        Ok(Self { model: bundle.into_model(&device)?, space, noise: StdRng::seed_from_u64(seed), options })
     }
 
     /// The next `count` faces, decoded at once. `tick` hears of every step of their chain.

@@ -1,12 +1,12 @@
 //! Residual blocks, attention, and the stages that a UNet is a list of.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::module::{avg_pool2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
+use burn::tensor::{FloatDType, Tensor};
 
-use super::layers::{Conv, GroupNorm, Linear};
+use super::layers::{Conv, GroupNorm, Linear, product};
 use super::parameters::{Init, ParameterError, Parameters};
 
 /// What a residual block does to the resolution.
@@ -159,18 +159,26 @@ impl Attention {
 pub(super) struct PointwiseConv {
     pub(super) weight: burn::module::Param<Tensor<3>>,
     pub(super) bias: burn::module::Param<Tensor<1>>,
+    #[module(skip)]
+    compute: Option<FloatDType>,
 }
 
 impl PointwiseConv {
     fn new(p: &mut Parameters, name: &str, input: usize, output: usize, init: Init) -> Result<Self, ParameterError> {
-        p.scope(name, |p| Ok(Self { weight: p.tensor("weight", [output, input, 1], init)?, bias: p.tensor("bias", [output], init)? }))
+        p.scope(name, |p| {
+            Ok(Self {
+                weight: p.tensor("weight", [output, input, 1], init)?,
+                bias: p.tensor("bias", [output], init)?,
+                compute: p.compute(),
+            })
+        })
     }
 
     /// `[batch, in, length]` to `[batch, out, length]`.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [output, input, _] = self.weight.dims();
         let weight = self.weight.val().reshape([1, output, input]);
-        weight.matmul(x) + self.bias.val().reshape([1, output, 1])
+        product(weight, x, self.compute) + self.bias.val().reshape([1, output, 1])
     }
 }
 

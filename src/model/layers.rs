@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::parameters::{Init, ParameterError, Parameters};
 
@@ -17,6 +17,8 @@ pub struct Conv {
     pub(super) bias: Param<Tensor<1>>,
     pub(super) stride: usize,
     padding: usize,
+    #[module(skip)]
+    compute: Option<FloatDType>,
 }
 
 impl Conv {
@@ -45,6 +47,7 @@ impl Conv {
                 bias: p.tensor("bias", [output], init)?,
                 stride,
                 padding: kernel / 2,
+                compute: p.compute(),
             })
         })
     }
@@ -52,7 +55,9 @@ impl Conv {
     /// `[batch, in, height, width]` to `[batch, out, height / stride, width / stride]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1);
-        conv2d(x, self.weight.val(), Some(self.bias.val()), options)
+        let Some(narrow) = self.compute else { return conv2d(x, self.weight.val(), Some(self.bias.val()), options) };
+        let product = conv2d(x.cast(narrow), self.weight.val().cast(narrow), None, options);
+        product.cast(FloatDType::F32) + self.bias.val().reshape([1, -1, 1, 1])
     }
 }
 
@@ -61,6 +66,8 @@ impl Conv {
 pub struct Linear {
     pub(super) weight: Param<Tensor<2>>,
     pub(super) bias: Param<Tensor<1>>,
+    #[module(skip)]
+    compute: Option<FloatDType>,
 }
 
 impl Linear {
@@ -70,6 +77,7 @@ impl Linear {
             Ok(Self {
                 weight: p.tensor("weight", [output, input], Init::FanIn(input))?,
                 bias: p.tensor("bias", [output], Init::FanIn(input))?,
+                compute: p.compute(),
             })
         });
         p.side = side;
@@ -78,7 +86,15 @@ impl Linear {
 
     /// `[batch, in]` to `[batch, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        product(x, self.weight.val().transpose(), self.compute) + self.bias.val().unsqueeze()
+    }
+}
+
+/// `a` times `b` in a narrower type where one is asked for, as 32-bit floats.
+pub(super) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, compute: Option<FloatDType>) -> Tensor<D> {
+    match compute {
+        None => a.matmul(b),
+        Some(narrow) => a.cast(narrow).matmul(b.cast(narrow)).cast(FloatDType::F32),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
 use thiserror::Error;
 
 /// Named `f32` tensors in memory, with the name of the file they came from for error messages.
@@ -58,6 +58,8 @@ pub struct Parameters<'a> {
     device: Device,
     /// Side of the feature map, in (folded) pixels, at the layer that is being built. 0 = a layer on vectors.
     pub side: usize,
+    compute: Option<FloatDType>,
+    keep_narrow: bool,
     macs: u64,
     count: u64,
 }
@@ -74,7 +76,34 @@ impl<'a> Parameters<'a> {
     }
 
     fn new(source: Source<'a>, device: &Device) -> Self {
-        Self { source, prefix: Vec::new(), names: HashMap::new(), device: device.clone(), side: 0, macs: 0, count: 0 }
+        Self {
+            source,
+            prefix: Vec::new(),
+            names: HashMap::new(),
+            device: device.clone(),
+            side: 0,
+            compute: None,
+            keep_narrow: false,
+            macs: 0,
+            count: 0,
+        }
+    }
+
+    /// Lets convolutions and linear layers multiply in a narrower type, for forward passes alone: their weights are kept in it. Norms,
+    /// softmax, biases and all that passes from layer to layer stay 32-bit. `None` changes nothing.
+    #[must_use]
+    pub fn computing_in(self, compute: Option<FloatDType>) -> Self {
+        Self { compute, keep_narrow: true, ..self }
+    }
+
+    /// The same for training: weights stay 32-bit, so that small steps are not lost, and are narrowed at every use.
+    pub fn train_in(&mut self, compute: Option<FloatDType>) {
+        (self.compute, self.keep_narrow) = (compute, false);
+    }
+
+    /// The type that layers being built multiply in; `None`: the weights' own.
+    pub fn compute(&self) -> Option<FloatDType> {
+        self.compute
     }
 
     pub fn device(&self) -> &Device {
@@ -128,7 +157,7 @@ impl<'a> Parameters<'a> {
     /// One parameter of exactly this shape.
     pub fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D], init: Init) -> Result<Param<Tensor<D>>, ParameterError> {
         let key = self.key(name);
-        let value = match &self.source {
+        let value: Tensor<D> = match &self.source {
             Source::Weights(w) => {
                 let found = w.tensors.get(&key).ok_or_else(|| ParameterError::Missing {
                     origin: w.origin.clone(),
@@ -153,6 +182,10 @@ impl<'a> Parameters<'a> {
                     Tensor::random(shape, Distribution::Uniform(-bound, bound), &self.device)
                 }
             },
+        };
+        let value = match self.compute {
+            Some(narrow) if self.keep_narrow && D > 1 => value.cast(narrow),
+            _ => value,
         };
         let scalars: usize = shape.iter().product();
         self.count += scalars as u64;

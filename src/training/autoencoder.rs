@@ -119,10 +119,12 @@ pub fn learner(
     device: &Device,
 ) -> Result<Learner<Networks>, TrainError> {
     let device = device.clone().autodiff();
-    let (networks, names) = initialise(hyperparameters.seed, &device, |p| Networks::new(p, model));
+    let (networks, names) = initialise(&hyperparameters, &device, |p| Networks::new(p, model));
     let mut networks = networks?.set_require_grad(true);
     if let Some(Start::Dpm(weights)) = start {
-        networks.decoder.denoiser = Parameters::from_weights(weights, &device).scope("decoder", |p| Denoiser::new(p, model))?;
+        let mut p = Parameters::from_weights(weights, &device);
+        p.train_in(hyperparameters.compute());
+        networks.decoder.denoiser = p.scope("decoder", |p| Denoiser::new(p, model))?;
     }
     networks.decoder.denoiser = networks.decoder.denoiser.no_grad();
     let mut learner = Learner::new(networks, names, hyperparameters);

@@ -79,7 +79,7 @@ impl Stage for DpmStage {
 pub fn learner(model: &ModelConfig, hyperparameters: Hyperparameters, device: &Device) -> Result<Learner<Denoiser>, TrainError> {
     let device = device.clone().autodiff();
     // The names are those that the DPM has inside a bundle.
-    let (network, names) = initialise(hyperparameters.seed, &device, |p| p.scope("decoder", |p| Denoiser::new(p, model)));
+    let (network, names) = initialise(&hyperparameters, &device, |p| p.scope("decoder", |p| Denoiser::new(p, model)));
     Ok(Learner::new(network?.set_require_grad(true), names, hyperparameters))
 }
 

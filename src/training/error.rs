@@ -37,6 +37,8 @@ pub enum TrainError {
     NoLatents { path: PathBuf },
     #[error("{path} has no sliders to try: fit them first, with `train directions`", path = path.display())]
     NoSliders { path: PathBuf },
+    #[error("this device does not compute in bfloat16: leave --bf16 away, or use --device cuda or cpu")]
+    NoBfloat16,
     #[error("say how long to train: --steps N, --minutes M, or both")]
     NoLimit,
     #[error("the loss is no longer a number at step {step}. {kept}. Start again from there with a smaller --rate")]

@@ -223,7 +223,7 @@ pub fn train(folder: &RunFolder, job: &JudgeJob, limits: &Limits, device: &Devic
     let data = LabelledImages::new(images, &table).ok_or_else(|| TrainError::NoLabels { path: job.attributes.clone(), first })?;
     let data = Arc::new(data);
     let training_device = device.clone().autodiff();
-    let (network, names) = initialise(config.hyperparameters.seed, &training_device, |p| Judge::new(p, &config.model));
+    let (network, names) = initialise(&config.hyperparameters, &training_device, |p| Judge::new(p, &config.model));
     let mut learner = Learner::new(network?.set_require_grad(true), names, config.hyperparameters);
     let progress = run::train(&JudgeStage, &mut learner, &data, folder, &config, limits, &training_device)?;
     let report = report(&learner.averaged(), &data, &config.model.attributes, device);

@@ -163,7 +163,7 @@ pub fn default_network(latent_dim: usize) -> LatentDpmConfig {
 /// A randomly initialised latent DPM, ready to learn on `device`.
 pub fn learner(network: &LatentDpmConfig, hyperparameters: Hyperparameters, device: &Device) -> Result<Learner<LatentDpm>, TrainError> {
     let device = device.clone().autodiff();
-    let (dpm, names) = initialise(hyperparameters.seed, &device, |p| p.scope("latent_dpm", |p| LatentDpm::new(p, network)));
+    let (dpm, names) = initialise(&hyperparameters, &device, |p| p.scope("latent_dpm", |p| LatentDpm::new(p, network)));
     Ok(Learner::new(dpm?.set_require_grad(true), names, hyperparameters))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::container::TensorContainer;
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::model::parameters::{WeightData, collect};
@@ -31,11 +31,22 @@ pub struct Hyperparameters {
     pub min_snr: Option<f64>,
     /// Of weights, data order, noise and timesteps.
     pub seed: u64,
+    /// Mixed precision (Micikevicius et al., 2018) in bfloat16, which needs no scaling of the loss: products are bfloat16, all else and
+    /// the weights 32-bit.
+    #[serde(default)]
+    pub bf16: bool,
+}
+
+impl Hyperparameters {
+    /// What products are computed in, if not in the weights' own type.
+    pub fn compute(&self) -> Option<FloatDType> {
+        self.bf16.then_some(FloatDType::BF16)
+    }
 }
 
 impl Default for Hyperparameters {
     fn default() -> Self {
-        Self { batch: 128, rate: 1e-4, warmup: 500, ema: 0.9999, clip: 1.0, weight_decay: 0.0, min_snr: None, seed: 0 }
+        Self { batch: 128, rate: 1e-4, warmup: 500, ema: 0.9999, clip: 1.0, weight_decay: 0.0, min_snr: None, seed: 0, bf16: false }
     }
 }
 
@@ -142,12 +153,17 @@ impl<M: Module> Learner<M> {
 }
 
 /// Builds a randomly initialised network. The same seed gives the same weights on the same kind of device.
-pub fn initialise<R>(seed: u64, device: &Device, build: impl FnOnce(&mut Parameters) -> R) -> (R, HashMap<ParamId, String>) {
+pub fn initialise<R>(
+    hyperparameters: &Hyperparameters,
+    device: &Device,
+    build: impl FnOnce(&mut Parameters) -> R,
+) -> (R, HashMap<ParamId, String>) {
     // The generator belongs to the process: two networks being initialised at once would share its numbers.
     static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _alone = GENERATOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    device.seed(seed);
+    device.seed(hyperparameters.seed);
     let mut parameters = Parameters::random(device);
+    parameters.train_in(hyperparameters.compute());
     let network = build(&mut parameters);
     (network, parameters.into_names())
 }

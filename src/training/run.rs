@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::DeserializeOwned;
@@ -322,6 +322,9 @@ pub fn train<S: Stage, N: NetworkConfig>(
 ) -> Result<Progress, TrainError> {
     if limits.steps.is_none() && limits.minutes.is_none() {
         return Err(TrainError::NoLimit);
+    }
+    if config.hyperparameters.bf16 && !device.supports_dtype(FloatDType::BF16) {
+        return Err(TrainError::NoBfloat16);
     }
     folder.set_config(config)?;
     let progress = folder.resume(learner)?.unwrap_or_default();

@@ -77,13 +77,13 @@ pub fn measure(network: Option<Network>, bundle: &Path, device: DeviceChoice, re
     let device = device.open().map_err(EditError::from)?;
     let (name, model) = match network {
         Some(network) => {
-            let mut parameters = Parameters::random(&device.device);
+            let mut parameters = Parameters::random(&device.device).computing_in(device.compute);
             let model = Autoencoder::build_networks(&network.config(), &mut parameters).map_err(|e| BenchError::Network(e.to_string()))?;
             (format!("{network:?}, random weights").to_lowercase(), model)
         }
         None => {
             let bundle = Bundle::load(bundle).map_err(EditError::from)?;
-            (bundle.manifest.name.clone(), bundle.build(&device.device).map_err(EditError::from)?)
+            (bundle.manifest.name.clone(), bundle.into_model(&device).map_err(EditError::from)?)
         }
     };
     let (backend, model) = match device.is_cpu() {

@@ -35,7 +35,7 @@ pub struct ResponsesArgs {
 }
 
 pub fn run(args: &ResponsesArgs) -> Result<(), TrainError> {
-    let device = args.device.open()?;
+    let device = args.device.open_for_32_bit()?;
     let job = ResponsesJob {
         bundle: args.bundle.clone(),
         data: args.data.clone(),
