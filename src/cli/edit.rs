@@ -36,7 +36,7 @@ pub struct EditArgs {
     /// Write a recipe beside every result: OUT.recipe.json.
     #[arg(long)]
     save_recipe: bool,
-    /// Denoising steps, for reading the photo and for decoding it [default: 20].
+    /// Denoising steps [default: 10]. The photo is read in as many, but at least 20.
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     steps: Option<usize>,
     /// Decode from the noise of this seed instead of the photo's own stochastic latent: in half the time, less faithful to details.
@@ -209,9 +209,11 @@ impl<'a> Session<'a> {
         let seed = args.seed.or(applied.as_ref().and_then(|a| a.seed));
         let crop = args.crop_only.or(applied.as_ref().map(|a| a.crop)).unwrap_or_default();
         let upsampling = args.framing.upsampling().or(applied.as_ref().map(|a| a.upsampling)).unwrap_or_default();
-        // A recipe from the window may have decoded in other steps than it read the photo in.
-        let own = applied.as_ref().and_then(|a| a.inversion_steps).filter(|_| args.steps.is_none());
-        let inversion_steps = own.unwrap_or(recipe.steps);
+        // A saved recipe is to give the same picture again, in whatever steps it read the photo.
+        let inversion_steps = match &applied {
+            Some(applied) if args.steps.is_none() => applied.inversion_steps.unwrap_or(recipe.steps),
+            _ => Recipe::inversion_steps(recipe.steps),
+        };
         let bar = ProgressBar::new(photos as u64 * steps_a_photo(&recipe, inversion_steps, seed));
         bar.set_style(
             ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} steps, {eta} left")

@@ -37,7 +37,7 @@ pub struct InterpolateArgs {
     /// What is mixed: the latents, or the mean shifts of both at every denoising step.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
-    /// Denoising steps a picture, and for reading each photo.
+    /// Denoising steps a picture. Photos are read in as many, but at least 20.
     #[arg(long, default_value_t = Recipe::DEFAULT_STEPS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     steps: usize,
     /// Side of a picture in pixels [default: the model's].
@@ -88,7 +88,9 @@ pub fn run(args: &InterpolateArgs) -> Result<(), InterpolateError> {
     let photos = [Photo::open(&args.a).map_err(EditError::from)?, Photo::open(&args.b).map_err(EditError::from)?];
     let editor = Editor::load(&args.model.bundle(), args.model.device)?;
     let frames = args.frames.unwrap_or(if format == SequenceFormat::Strip { 7 } else { 25 });
-    let bar = ProgressBar::new((photos.len() * Inversion::default().evaluations(args.steps) + frames * args.steps) as u64);
+    let bar = ProgressBar::new(
+        (photos.len() * Inversion::default().evaluations(Recipe::inversion_steps(args.steps)) + frames * args.steps) as u64,
+    );
     bar.set_style(
         ProgressStyle::with_template("{msg:10} {wide_bar} {pos}/{len} steps, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
@@ -124,7 +126,7 @@ fn read(editor: &Editor, photo: &Photo, steps: usize, bar: &ProgressBar) -> Resu
     let faces = editor.find_faces(photo)?;
     let frame = faces.first().map_or_else(|| Frame::centre(photo), |face| face.fit().frame);
     let mut latents = editor.read(&editor.cut(photo, frame))?;
-    let mut inversion = editor.inversion(&latents, steps, Inversion::default());
+    let mut inversion = editor.inversion(&latents, Recipe::inversion_steps(steps), Inversion::default());
     while editor.step_inversion(&mut inversion, &mut latents) {
         bar.inc(1);
     }

@@ -26,7 +26,7 @@ pub struct SheetArgs {
     /// Each slider's value in percent, once negative and once positive.
     #[arg(long, default_value_t = 100.0, value_parser = parse_percent)]
     percent: f32,
-    /// Denoising steps, for reading a photo and for decoding it.
+    /// Denoising steps a picture. Photos are read in as many, but at least 20.
     #[arg(long, default_value_t = Recipe::DEFAULT_STEPS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     steps: usize,
     /// Side of a picture in pixels.

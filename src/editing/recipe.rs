@@ -15,7 +15,7 @@ pub struct Recipe {
     /// Attributes that sliders of others leave as they are.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub locked: BTreeSet<String>,
-    /// Denoising steps of the final decode, and of the inversion.
+    /// Denoising steps of the final decode.
     pub steps: usize,
     /// How the decode takes its steps.
     #[serde(default = "published_solver")]
@@ -69,12 +69,20 @@ fn published_inversion() -> Inversion {
 }
 
 impl Recipe {
-    /// Enough for a reconstruction that is hard to tell from the photo.
-    pub const DEFAULT_STEPS: usize = 20;
+    /// Enough for an edit that is hard to tell from the same one in a hundred steps (49 dB on average, see `benches/README.md`).
+    pub const DEFAULT_STEPS: usize = 10;
+    /// Fewest steps in which a photo's stochastic latent is inferred, unless a recipe says otherwise. Reading happens once and in the background,
+    /// so that it need not be as short as what follows every release of a slider.
+    pub const INVERSION_STEPS: usize = 20;
     /// Most steps that a schedule of 1000 timesteps can be cut into.
     pub const MAX_STEPS: usize = 999;
     /// Farthest that a slider can be set, in percent, in either direction.
     pub const MAX_PERCENT: f32 = 1000.0;
+
+    /// In how many steps to read a photo whose edit is decoded in `steps`.
+    pub fn inversion_steps(steps: usize) -> usize {
+        steps.max(Self::INVERSION_STEPS)
+    }
 
     /// The slider of an attribute, in percent; 0 where it was not touched.
     pub fn slider(&self, attribute: &str) -> f32 {

@@ -24,6 +24,8 @@ pub struct View {
     frame: Frame,
     /// Newest last.
     bases: Vec<Base>,
+    /// The last picture that was put together: a final one in as many steps as the preview before it is there already.
+    last: Option<Last>,
     /// The frame at [`SIDE`] pixels, once it was asked for.
     cut: OnceCell<RgbImage>,
 }
@@ -34,6 +36,13 @@ struct Base {
     settings: Settings,
     /// `[3, size, size]` in [-1, 1].
     picture: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct Last {
+    recipe: Recipe,
+    settings: Settings,
+    picture: Arc<RgbImage>,
 }
 
 /// What a decode depends on besides the sliders. Only pictures that agree in it may be compared.
@@ -68,9 +77,9 @@ impl View {
         let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
         let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
         match view {
-            Ok(view) => Self { photo: view, frame: frame.scaled(scale), bases: Vec::new(), cut: OnceCell::new() },
+            Ok(view) => Self { photo: view, frame: frame.scaled(scale), bases: Vec::new(), last: None, cut: OnceCell::new() },
             // A strip too narrow to be made smaller.
-            Err(_) => Self { photo: photo.clone(), frame, bases: Vec::new(), cut: OnceCell::new() },
+            Err(_) => Self { photo: photo.clone(), frame, bases: Vec::new(), last: None, cut: OnceCell::new() },
         }
     }
 
@@ -87,6 +96,7 @@ impl View {
     /// The photo is decoded from other latents from now on.
     pub fn forget_bases(&mut self) {
         self.bases.clear();
+        self.last = None;
     }
 
     /// How the unedited photo decodes with these settings, if that is known: `[3, size, size]` in [-1, 1].
@@ -106,6 +116,18 @@ impl View {
         if self.bases.len() > BASES {
             self.bases.remove(0);
         }
+    }
+
+    /// The last picture of [`View::show_edit`], if it was made by this recipe in this way.
+    pub fn last(&self, recipe: &Recipe, settings: Settings) -> Option<Arc<RgbImage>> {
+        self.last.as_ref().filter(|last| last.settings == settings && last.recipe == *recipe).map(|last| last.picture.clone())
+    }
+
+    /// As [`View::show`], and remembered.
+    pub fn show_edit(&mut self, recipe: Recipe, settings: Settings, edited: &[f32], size: u32) -> Arc<RgbImage> {
+        let picture = Arc::new(self.show(settings, edited, size));
+        self.last = Some(Last { recipe, settings, picture: picture.clone() });
+        picture
     }
 
     /// The photo with an edit in it. `edited` is `[3, size, size]` in [-1, 1]; without a base for its settings the photo itself.

@@ -417,7 +417,7 @@ impl Worker {
     fn read_frame(&self, photo: &Photo, frame: Frame) -> Result<(Latents, Option<Chain<4>>), EditError> {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
         let latents = editor.read(&editor.cut(photo, frame))?;
-        let inversion = editor.inversion(&latents, Recipe::DEFAULT_STEPS, Inversion::default());
+        let inversion = editor.inversion(&latents, Recipe::INVERSION_STEPS, Inversion::default());
         Ok((latents, Some(inversion)))
     }
 
@@ -431,7 +431,7 @@ impl Worker {
         open.inversion_method = Some(wanted);
         (open.latents.x_t, open.latents.inferred) = (editor.noise(Latents::UNINFERRED_SEED), false);
         open.latents.passed.clear();
-        open.inversion = Some(editor.inversion(&open.latents, Recipe::DEFAULT_STEPS, wanted));
+        open.inversion = Some(editor.inversion(&open.latents, Recipe::INVERSION_STEPS, wanted));
         // What was decoded from the other stochastic latent cannot be compared with what comes.
         open.view.forget_bases();
         (self.active, self.next) = (None, None);
@@ -457,6 +457,11 @@ impl Worker {
         };
         let warm = open.latents.warm_start(&request.recipe, steps).filter(|_| quality == Quality::Preview);
         let settings = Settings::new(&request.recipe, steps, open.latents.inferred).from(warm.map(|start| start.timestep));
+        if let (Some(image), Some(step)) = (open.view.last(&request.recipe, settings), self.step_time) {
+            self.active = None;
+            self.tell(Event::Picture { generation: request.generation, quality, image, step });
+            return;
+        }
         // Without sliders the picture is its own base, and with the base at hand it need not be decoded again.
         let paired = request.recipe.is_changed() && !open.view.has_base(settings);
         let decode = match warm {
@@ -539,7 +544,7 @@ impl Worker {
                 }
             }
         }
-        let image = Arc::new(open.view.show(settings, &edited, editor.size()));
+        let image = open.view.show_edit(request.recipe, settings, &edited, editor.size());
         self.tell(Event::Picture { generation: request.generation, quality, image, step });
         Ok(())
     }
@@ -592,7 +597,7 @@ impl Worker {
                 model: editor.model_entry(),
                 frame: open.frame,
                 seed: (!open.latents.inferred).then_some(Latents::UNINFERRED_SEED),
-                inversion_steps: (recipe.steps != Recipe::DEFAULT_STEPS).then_some(Recipe::DEFAULT_STEPS),
+                inversion_steps: (recipe.steps != Recipe::INVERSION_STEPS).then_some(Recipe::INVERSION_STEPS),
                 recipe,
                 crop,
                 upsampling,

@@ -85,7 +85,7 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
             pictures += 1;
         }
     }
-    let timesteps = subject.model.schedule.dense_timesteps(Recipe::DEFAULT_STEPS);
+    let timesteps = subject.model.schedule.dense_timesteps(Recipe::INVERSION_STEPS);
     let lines = ways.iter().zip(sums).flat_map(|(way, (total_psnr, total_ssim))| {
         let what = format!("edits in {}", way.label(&timesteps));
         let psnr = Line::new(&what, "PSNR against 100 steps, dB", total_psnr / pictures as f64, pictures);
@@ -99,7 +99,7 @@ fn read(subject: &Subject, image: usize) -> Face {
     let model = &subject.model;
     let x_0 = subject.images.images(&[image], model.device());
     let z = model.semantic_latent(x_0.clone());
-    let mut chain = Chain::invert(&model.schedule, Recipe::DEFAULT_STEPS, Inversion::Implicit, x_0);
+    let mut chain = Chain::invert(&model.schedule, Recipe::INVERSION_STEPS, Inversion::Implicit, x_0);
     let mut trail = Vec::new();
     while model.step(&mut chain, &z, Guidance::default()).is_some() {
         trail.extend(chain.settled().map(|(t, x_t)| (t, x_t.clone())));
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn every_way_has_its_own_row_and_the_goals_are_the_default_sampler_s() {
         let ways = Way::all();
-        let timesteps: Vec<usize> = (0..=Recipe::DEFAULT_STEPS).map(|i| 10 * i).collect();
+        let timesteps: Vec<usize> = (0..=Recipe::INVERSION_STEPS).map(|i| 10 * i).collect();
         let labels: HashSet<String> = ways.iter().map(|way| way.label(&timesteps)).collect();
         assert_eq!(labels.len(), ways.len());
         assert!(labels.contains("1 step from t = 100") && labels.contains("8 steps, DDIM as published"));

@@ -72,7 +72,7 @@ fn pictures(editor: &Editor, photo: &Photo, options: &SheetOptions, tell: &dyn F
     let frame = editor.find_faces(photo)?.first().map_or_else(|| Frame::centre(photo), |face| face.fit().frame);
     tell(format!("reading {}", photo.name));
     let mut latents = editor.read(&editor.cut(photo, frame))?;
-    let mut inversion = editor.inversion(&latents, options.steps, Inversion::default());
+    let mut inversion = editor.inversion(&latents, Recipe::inversion_steps(options.steps), Inversion::default());
     while editor.step_inversion(&mut inversion, &mut latents) {}
     latents.x_t = inversion.x;
     latents.inferred = true;

@@ -95,7 +95,7 @@ impl Worker {
                     let open = &mut self.photos[i];
                     if open.inversion.is_none() {
                         let method = open.inversion_method.unwrap_or_default();
-                        open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::DEFAULT_STEPS, method));
+                        open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::INVERSION_STEPS, method));
                     }
                     self.step_inversion(i)?;
                     return Ok(None);

@@ -101,7 +101,7 @@ impl Worker {
         let open = &mut self.photos[index];
         if open.inversion.is_none() {
             let method = open.inversion_method.unwrap_or_default();
-            open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::DEFAULT_STEPS, method));
+            open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::INVERSION_STEPS, method));
         }
         self.step_inversion(index)
     }

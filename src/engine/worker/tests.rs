@@ -96,7 +96,7 @@ fn short_previews_start_in_the_middle_of_the_chain() {
     let mut latents = editor.read(&picture).unwrap();
     let edit = recipe(60.0);
     assert!(latents.warm_start(&edit, 1).is_none(), "nothing is inferred yet");
-    let mut inversion = editor.inversion(&latents, Recipe::DEFAULT_STEPS, Inversion::Implicit);
+    let mut inversion = editor.inversion(&latents, Recipe::INVERSION_STEPS, Inversion::Implicit);
     while editor.step_inversion(&mut inversion, &mut latents) {}
     (latents.x_t, latents.inferred) = (inversion.x, true);
     let starts: Vec<usize> = (1..=4).filter_map(|steps| latents.warm_start(&edit, steps)).map(|start| start.timestep).collect();
@@ -115,6 +115,30 @@ fn short_previews_start_in_the_middle_of_the_chain() {
     let cold = decoded(editor.decode(&latents, &edit, 1)).remove(0);
     assert_eq!(warm.len(), 2, "the edit and its base");
     assert!(distance(&warm[0], &ideal) < distance(&cold, &ideal));
+}
+
+#[test]
+fn a_final_picture_that_is_on_the_screen_is_not_decoded_again() {
+    let (engine, _folder) = start();
+    engine.send(Request::OpenPhoto(photo()));
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    let render = |generation: u64, smile: f32, quality: Quality| {
+        engine.render(RenderRequest { generation, recipe: Recipe { steps: 6, ..recipe(smile) }, quality });
+        match until(&engine, |e| shows(e, generation, quality)).pop() {
+            Some(Event::Picture { image, .. }) => image,
+            _ => unreachable!(),
+        }
+    };
+    // The first preview is a guess at what the machine can do; a busy machine may guess low a few times.
+    let again = (0..20u8).any(|i| {
+        let smile = 10.0 + f32::from(i);
+        let preview = render(u64::from(i) * 3 + 1, smile, Quality::Preview);
+        let end = render(u64::from(i) * 3 + 2, smile, Quality::Final);
+        let other = render(u64::from(i) * 3 + 3, smile + 100.0, Quality::Final);
+        assert!(!Arc::ptr_eq(&end, &other) && *end != *other, "another edit is another picture");
+        Arc::ptr_eq(&preview, &end)
+    });
+    assert!(again, "a preview in as many steps was not taken for the final picture");
 }
 
 #[test]
@@ -327,7 +351,7 @@ fn an_export_of_the_face_alone_comes_with_its_recipe() {
     let saved = Sidecar::read(&sidecar::path_beside(&path)).unwrap();
     assert_eq!((saved.recipe, saved.crop, saved.export, saved.seed), (recipe, Crop::Full, options, None));
     assert_eq!(saved.frame, Frame::middle_of(80, 96));
-    assert_eq!((saved.model.sha256.len(), saved.inversion_steps), (64, Some(Recipe::DEFAULT_STEPS)));
+    assert_eq!((saved.model.sha256.len(), saved.inversion_steps), (64, Some(Recipe::INVERSION_STEPS)));
 }
 
 /// Another photo than [`photo`].
