@@ -31,6 +31,9 @@ pub struct Cli {
     command: Option<Command>,
     /// Photo to open in the window.
     photo: Option<PathBuf>,
+    /// Print when the window is drawn and when the photo is in it, and close; for `bench`.
+    #[arg(long, hide = true)]
+    time_start: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -63,7 +66,7 @@ pub struct ModelArgs {
     /// Folder of the model [default: the one that comes with the program].
     #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
-    /// What to compute on: auto, cpu, gpu or cuda.
+    /// What to compute on: auto, cpu, gpu, gpu-f16, cuda or cuda-f16.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
 }
@@ -87,7 +90,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Evaluate(args)) => evaluate::run(&args).map_err(Into::into),
         Some(Command::Bench(args)) => bench::run(&args).map_err(Into::into),
         Some(Command::Train(args)) => train::run(*args).map_err(Into::into),
-        None => open_window(cli.photo, &cli.model),
+        None => open_window(cli.photo, &cli.model, cli.time_start),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,12 +101,17 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn open_window(photo: Option<PathBuf>, model: &ModelArgs) -> Result<(), Box<dyn std::error::Error>> {
+fn open_window(photo: Option<PathBuf>, model: &ModelArgs, time_start: bool) -> Result<(), Box<dyn std::error::Error>> {
     if !studio::has_display() {
         return Err("there is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set). \
                     Without one, edit photos like this:\n\n    pdae-studio edit PHOTO -o OUT.png --set smiling=60"
             .into());
     }
-    studio::run(studio::StartOptions { bundle: model.bundle(), photo, device: model.device, folder: studio::own_folder() })?;
+    let options = studio::StartOptions { bundle: model.bundle(), photo, device: model.device, folder: None };
+    if time_start {
+        studio::timed::run(options)?;
+    } else {
+        studio::run(studio::StartOptions { folder: studio::own_folder(), ..options })?;
+    }
     Ok(())
 }

@@ -15,7 +15,7 @@
 //! - [`progress`]: the strip under the picture. [`status`]: the status bar. [`notices`]: messages.
 //! - [`history`]: undo and redo. [`history_strip`]: its steps as pictures, snapshots. [`presets`]: edits by name.
 //! - [`files`]: dialogs and typed paths. [`export`]: saving. [`session`]: what was open the last time.
-//! - [`tokens`]: distances, sizes and colours.
+//! - [`tokens`]: distances, sizes and colours. [`timed`]: a start for `bench`.
 
 pub mod about;
 mod actions;
@@ -43,6 +43,7 @@ pub mod session;
 pub mod shelf;
 pub mod sliders;
 pub mod status;
+pub mod timed;
 pub mod tokens;
 mod top_bar;
 
@@ -112,14 +113,17 @@ pub fn own_folder() -> Option<PathBuf> {
 
 /// Opens the window and stays until it is closed.
 pub fn run(options: StartOptions) -> Result<(), eframe::Error> {
+    eframe::run_native(APP_ID, native_options(), Box::new(|cc| Ok(Box::new(StudioApp::new(cc, options)))))
+}
+
+fn native_options() -> eframe::NativeOptions {
     let viewport = egui::ViewportBuilder::default()
         .with_title(TITLE)
         .with_app_id(APP_ID)
         .with_inner_size([1180.0, 760.0])
         .with_min_inner_size([900.0, 600.0])
         .with_drag_and_drop(true);
-    let native = eframe::NativeOptions { viewport, renderer: eframe::Renderer::Wgpu, ..Default::default() };
-    eframe::run_native(APP_ID, native, Box::new(|cc| Ok(Box::new(StudioApp::new(cc, options)))))
+    eframe::NativeOptions { viewport, renderer: eframe::Renderer::Wgpu, ..Default::default() }
 }
 
 /// Whether there is a screen to open a window on. Only systems with X11 or Wayland can tell beforehand.

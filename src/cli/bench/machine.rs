@@ -8,6 +8,11 @@ pub fn description() -> String {
     format!("{processor}, {cores} cores, {} {}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
+/// Memory that this program has now, in bytes; `None` where the system does not tell.
+pub fn memory() -> Option<usize> {
+    Some(memory_stats::memory_stats()?.physical_mem)
+}
+
 /// Most memory that this program has had at once, in bytes; `None` where the system does not tell.
 pub fn peak_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -3,6 +3,7 @@
 mod machine;
 mod networks;
 mod session;
+mod start;
 
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,7 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchError> {
     }
     if args.network.is_none() && !args.steps_only {
         println!();
+        start::measure(&bundle, args.model.device)?;
         session::measure(&bundle, args.model.device)?;
     }
     if let Some(bytes) = machine::peak_memory() {

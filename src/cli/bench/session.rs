@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use image::DynamicImage;
 use image::imageops::{self, FilterType};
 
-use super::{BenchError, line, time_line};
+use super::{BenchError, line, machine, time_line};
 use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe};
 use crate::engine::edit::{EditError, Editor};
 use crate::engine::{Engine, Event, Quality, RenderRequest, Request};
+use crate::memory;
 use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 
 const SAMPLE: &[u8] = include_bytes!("../../../assets/portraits/sample.jpg");
@@ -34,9 +35,19 @@ fn recipe(editor: &Editor, number: u64) -> Recipe {
 }
 
 fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo) -> Result<Editor, BenchError> {
+    // What the steps before left behind must not be taken for free.
+    memory::give_back();
+    let before = machine::memory();
     let start = Instant::now();
     let editor = Editor::load(bundle, device)?;
     time_line("Model loaded", start.elapsed());
+    let latents = editor.read(&editor.cut(sample, Frame::centre(sample)))?;
+    let mut decode = editor.decode_pair(&latents, &recipe(&editor, 0), 2);
+    while editor.step(&mut decode) {}
+    if let (Some(before), Some(now)) = (before, machine::memory()) {
+        let (used, weights) = (now.saturating_sub(before) as f64 / 1e6, editor.card.cost.parameters as f64 * 4.0 / 1e6);
+        line("Memory of the model", &format!("{used:.0} MB after a decode; its weights are {weights:.0} MB of 32-bit floats"));
+    }
     let engine = Engine::start(bundle.to_owned(), device, || {})?;
     wait(&engine, |e| matches!(e, Event::ModelLoaded(_)))?;
     let opened = Instant::now();
@@ -57,7 +68,9 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo) -> Result<Editor
     let mut previews = (2..12).map(|generation| picture(generation, Quality::Preview)).collect::<Result<Vec<_>, _>>()?;
     previews.sort();
     time_line("Drag to preview", previews[previews.len() / 2]);
-    time_line("Release to final", picture(20, Quality::Final)?);
+    // The recipe of the last preview, as when a slider is let go; and one that no preview has shown.
+    time_line("Release to final", picture(11, Quality::Final)?);
+    time_line("A typed value to final", picture(20, Quality::Final)?);
     Ok(editor)
 }
 
@@ -90,7 +103,7 @@ fn large_edit(editor: &Editor, sample: &Photo) -> Result<(), BenchError> {
     let mut latents = stages.take("  cut and encode", || editor.read(&editor.cut(&photo, frame)))?;
     let recipe = recipe(editor, 1);
     stages.take("  infer x_T", || {
-        let mut inversion = editor.inversion(&latents, recipe.steps, recipe.inversion);
+        let mut inversion = editor.inversion(&latents, Recipe::inversion_steps(recipe.steps), recipe.inversion);
         while editor.step_inversion(&mut inversion, &mut latents) {}
         latents.x_t = inversion.x;
     });
