@@ -1,4 +1,5 @@
-//! What comes back of a photo: through its inferred `x_T`, and from `z` alone. By the samplers that edits use, not the published ones.
+//! What comes back of a photo: through its inferred `x_T`, by the samplers that edits use; and from `z` alone, by the published sampler
+//! (which published figures stand for) and by that of edits.
 
 use burn::tensor::{Device, Tensor};
 
@@ -67,17 +68,21 @@ pub fn through_inferred_noise(subject: &Subject) -> Result<Vec<Line>, Evaluation
 /// Decodes from random `x_T`: what is like the photo then comes from `z`.
 pub fn from_latents_alone(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     let steps = subject.job.steps.iter().max().copied().unwrap_or(PAPER_STEPS);
-    let what = format!("z alone, random x_T, {steps} steps");
-    let mut sums = Sums::default();
-    for batch in subject.batches() {
-        (subject.tell)(format!("{what}: {} images done", sums.images));
-        let x_0 = subject.images.images(&batch, subject.model.device());
-        let z = subject.model.semantic_latent(x_0.clone());
-        let x_t = noise_of(subject.job.seed, &batch, x_0.dims(), subject.model.device());
-        sums.add(x_0, subject.model.decode_by(Solver::default(), x_t, &z, steps, Guidance::default()));
+    let mut lines = Vec::new();
+    for (solver, name) in [(Solver::Ddim, "DDIM as published"), (Solver::Multistep, "DPM-Solver++ 2M")] {
+        let what = format!("z alone, random x_T, {steps} steps, {name}");
+        let mut sums = Sums::default();
+        for batch in subject.batches() {
+            (subject.tell)(format!("{what}: {} images done", sums.images));
+            let x_0 = subject.images.images(&batch, subject.model.device());
+            let z = subject.model.semantic_latent(x_0.clone());
+            let x_t = noise_of(subject.job.seed, &batch, x_0.dims(), subject.model.device());
+            sums.add(x_0, subject.model.decode_by(solver, x_t, &z, steps, Guidance::default()));
+        }
+        let [ssim, mse] = sums.lines(&what);
+        lines.extend([ssim.with_goal(Goal::AtLeast(LATENT_ONLY_SSIM)), mse]);
     }
-    let [ssim, mse] = sums.lines(&what);
-    Ok(vec![ssim.with_goal(Goal::AtLeast(LATENT_ONLY_SSIM)), mse])
+    Ok(lines)
 }
 
 /// Noise of each image's own, whatever batch it comes in.
