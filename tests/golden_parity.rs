@@ -1,6 +1,7 @@
 //! Every tensor of the golden case (`tests/golden`), computed by the authors' code in float32, against ours.
 //!
-//! Bounds: 1e-4 relative for a single pass (3e-3 with products in f16, 3e-2 in bf16), 1e-3 for a ten-step chain. The same checks run on the GPU backend where wgpu finds an
+//! Bounds: 1e-4 relative for a single pass, 1e-3 for a ten-step chain. With products in f16 a single pass stays within 3e-3 where their
+//! sums are 32-bit, and within 2e-2 on the GPU backend, whose kernels may sum in f16 as well; in bf16 within 3e-2. The same checks run on the GPU backend where wgpu finds an
 //! adapter (Mesa's software Vulkan counts) and are skipped by name where it does not.
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use pdae_studio::model::{Autoencoder, Guidance, Parameters, Prediction};
 const SINGLE: f64 = 1e-4;
 const CHAIN: f64 = 1e-3;
 const SINGLE_F16: f64 = 3e-3;
+const SINGLE_F16_SUMS: f64 = 2e-2;
 const SINGLE_BF16: f64 = 3e-2;
 
 fn folder() -> PathBuf {
@@ -88,7 +90,8 @@ fn relative_error(got: &[f32], want: &[f32]) -> f64 {
 
 fn single_passes(model: &Autoencoder, golden: &Golden, bound: f64) {
     let t = golden.integers("t");
-    golden.check("z", model.semantic_latent(golden.tensor("x_0")), bound);
+    // The encoder is never narrowed.
+    golden.check("z", model.semantic_latent(golden.tensor("x_0")), SINGLE);
     let (eps, gradient) = model.guided(golden.tensor("x_t"), &t, golden.tensor("z"));
     golden.check("epsilon", eps, bound);
     golden.check("gradient", gradient, bound);
@@ -210,7 +213,7 @@ fn on_the_gpu_backend() {
     single_passes(&model, &golden, SINGLE);
     chains(&model, &bundle, &golden);
     if device.supports_dtype(FloatDType::F16) {
-        single_passes(&narrow(&device, FloatDType::F16), &golden, SINGLE_F16);
+        single_passes(&narrow(&device, FloatDType::F16), &golden, SINGLE_F16_SUMS);
     } else {
         println!("SKIPPED 16-bit floats on the GPU backend: the adapter has none");
     }

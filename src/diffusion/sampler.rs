@@ -173,9 +173,10 @@ impl<const D: usize> Chain<D> {
             Solver::Ddim => x0_hat.clone(),
             Solver::Multistep => self.extrapolated(x0_hat.clone(), half_log_snr(abar_next) - half_log_snr(abar), next == 0),
         };
-        // Clamping moved the prediction; the noise that is consistent with it is re-derived.
-        let eps = (self.x.clone() * signal - target.clone()) * (1.0 / ratio);
-        self.x = target * abar_next.sqrt() + eps * (1.0 - abar_next).sqrt();
+        // Clamping moved the prediction; the noise that is consistent with it is re-derived: eps = (x * signal - target) / ratio. What
+        // follows is target * sqrt(abar') + eps * sqrt(1 - abar') in as few passes over the picture as there can be.
+        let of_noise = (1.0 - abar_next).sqrt() / ratio;
+        self.x = target * (abar_next.sqrt() - of_noise) + self.x.clone() * (signal * of_noise);
         x0_hat
     }
 
@@ -193,8 +194,9 @@ impl<const D: usize> Chain<D> {
     fn advance_implicitly(&mut self, schedule: &Schedule, position: usize, settled: Tensor<D>, eps: Tensor<D>) -> Tensor<D> {
         let abar = |position: usize| schedule.alphas_cumprod[self.timesteps[position]];
         let noisier = |x: &Tensor<D>, from: f64, to: f64| {
-            let clean = (x.clone() - eps.clone() * (1.0 - from).sqrt()) * (to / from).sqrt();
-            clean + eps.clone() * (1.0 - to).sqrt()
+            // (x - eps * sqrt(1 - from)) * sqrt(to / from) + eps * sqrt(1 - to)
+            let scale = (to / from).sqrt();
+            x.clone() * scale + eps.clone() * ((1.0 - to).sqrt() - (1.0 - from).sqrt() * scale)
         };
         let here = abar(position);
         let x0_hat = (self.x.clone() * (1.0 / here.sqrt()) - eps.clone() * (1.0 / here - 1.0).sqrt()).clamp(-1.0, 1.0);

@@ -72,7 +72,11 @@ impl Autoencoder {
 
     /// The same from any source of parameters, which afterwards knows the names of all that were used.
     pub fn build_networks(config: &ModelConfig, p: &mut Parameters) -> Result<Self, ParameterError> {
+        // The encoder looks at a photo once, and everything hangs on what it says: it is not narrowed.
+        let compute = p.compute();
+        p.narrow_to(None);
         let encoder = p.scope("encoder", |p| Encoder::new(p, config.encoder, config.latent_dim))?;
+        p.narrow_to(compute);
         let (encoder_parameters, encoder_macs) = (p.parameter_count(), p.multiply_adds());
         let decoder = p.scope("decoder", |p| ShiftDecoder::new(p, config))?;
         let decoder_parameters = p.parameter_count() - encoder_parameters;

@@ -92,8 +92,14 @@ impl<'a> Parameters<'a> {
     /// Lets convolutions and linear layers multiply in a narrower type, for forward passes alone: their weights are kept in it. Norms,
     /// softmax, biases and all that passes from layer to layer stay 32-bit. `None` changes nothing.
     #[must_use]
-    pub fn computing_in(self, compute: Option<FloatDType>) -> Self {
-        Self { compute, keep_narrow: true, ..self }
+    pub fn computing_in(mut self, compute: Option<FloatDType>) -> Self {
+        self.narrow_to(compute);
+        self
+    }
+
+    /// The same from here on.
+    pub fn narrow_to(&mut self, compute: Option<FloatDType>) {
+        (self.compute, self.keep_narrow) = (compute, true);
     }
 
     /// The same for training: weights stay 32-bit, so that small steps are not lost, and are narrowed at every use.

@@ -312,16 +312,31 @@ pub(super) fn with_ending(path: PathBuf) -> PathBuf {
     Purpose::Save.complete(path)
 }
 
-/// A path as people paste or type it: quoted, from the home folder, or as a `file://` address.
+/// A path as people paste or type it: quoted, from the home folder, as a `file://` address, or behind the folder that stood there.
 pub fn path_from_text(text: &str) -> PathBuf {
     let text = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
     let text = ['"', '\''].iter().find_map(|q| text.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(text);
+    let text = without_folder_before(text);
     if let Some(address) = text.strip_prefix("file://") {
         return PathBuf::from(percent_decoded(address));
     }
     match (text.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(text),
+    }
+}
+
+/// What was pasted behind a folder: the last whole path in the text, where the text as it stands leads nowhere.
+fn without_folder_before(text: &str) -> &str {
+    let leads_somewhere = |path: &Path| path.exists() || path.parent().is_some_and(Path::exists);
+    let starts = ["//", "/~/", "/file://", "/\"", "/'"].iter().filter_map(|start| text.rfind(start)).filter(|at| *at > 0);
+    match starts.min() {
+        // An address has two slashes of its own.
+        Some(at) if !text.starts_with("file://") && !leads_somewhere(Path::new(text)) => {
+            let path = &text[at + 1..];
+            ['"', '\''].iter().find_map(|q| path.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(path)
+        }
+        _ => text,
     }
 }
 
@@ -356,6 +371,13 @@ mod tests {
         assert_eq!(path_from_text("file:///tmp/a%20b.png"), PathBuf::from("/tmp/a b.png"));
         assert_eq!(path_from_text("file:///tmp/100%"), PathBuf::from("/tmp/100%"));
         assert_eq!(path_from_text(""), PathBuf::new());
+        let folder = tempfile::tempdir().unwrap();
+        let behind = |text: &str| path_from_text(&format!("{}/{text}", folder.path().display()));
+        assert_eq!(behind("/nowhere/at all/a.png"), PathBuf::from("/nowhere/at all/a.png"));
+        assert_eq!(behind("\"/nowhere/a.png\""), PathBuf::from("/nowhere/a.png"));
+        assert_eq!(behind("file:///nowhere/a.png"), PathBuf::from("/nowhere/a.png"));
+        assert_eq!(behind("/a.png"), folder.path().join("a.png"), "two slashes are one where they lead somewhere");
+        assert_eq!(behind("a.png"), folder.path().join("a.png"));
     }
 
     #[test]
