@@ -315,8 +315,7 @@ pub(super) fn with_ending(path: PathBuf) -> PathBuf {
 /// A path as people paste or type it: quoted, from the home folder, as a `file://` address, or behind the folder that stood there.
 pub fn path_from_text(text: &str) -> PathBuf {
     let text = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
-    let text = ['"', '\''].iter().find_map(|q| text.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(text);
-    let text = without_folder_before(text);
+    let text = without_folder_before(unquoted(text));
     if let Some(address) = text.strip_prefix("file://") {
         return PathBuf::from(percent_decoded(address));
     }
@@ -326,16 +325,17 @@ pub fn path_from_text(text: &str) -> PathBuf {
     }
 }
 
+fn unquoted(text: &str) -> &str {
+    ['"', '\''].iter().find_map(|q| text.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(text)
+}
+
 /// What was pasted behind a folder: the last whole path in the text, where the text as it stands leads nowhere.
 fn without_folder_before(text: &str) -> &str {
     let leads_somewhere = |path: &Path| path.exists() || path.parent().is_some_and(Path::exists);
     let starts = ["//", "/~/", "/file://", "/\"", "/'"].iter().filter_map(|start| text.rfind(start)).filter(|at| *at > 0);
     match starts.min() {
-        // An address has two slashes of its own.
-        Some(at) if !text.starts_with("file://") && !leads_somewhere(Path::new(text)) => {
-            let path = &text[at + 1..];
-            ['"', '\''].iter().find_map(|q| path.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(path)
-        }
+        // Addresses have two slashes of their own and no folder before them.
+        Some(at) if Path::new(text).is_absolute() && !leads_somewhere(Path::new(text)) => unquoted(&text[at + 1..]),
         _ => text,
     }
 }
@@ -378,6 +378,7 @@ mod tests {
         assert_eq!(behind("file:///nowhere/a.png"), PathBuf::from("/nowhere/a.png"));
         assert_eq!(behind("/a.png"), folder.path().join("a.png"), "two slashes are one where they lead somewhere");
         assert_eq!(behind("a.png"), folder.path().join("a.png"));
+        assert_eq!(path_from_text("https://nowhere/a.png"), PathBuf::from("https://nowhere/a.png"), "told as it was typed");
     }
 
     #[test]

@@ -13,9 +13,11 @@ pub const READY: &str = "ready";
 
 struct Timed {
     app: StudioApp,
-    /// Frames drawn, and frames with the photo among them.
-    frames: usize,
-    with_photo: usize,
+    /// What is on the screen once the next frame begins, and what was told of it.
+    drawn: bool,
+    with_photo: bool,
+    told_drawn: bool,
+    told_ready: bool,
 }
 
 /// As [`super::run`], but what the window remembers is neither read nor written.
@@ -23,7 +25,7 @@ pub fn run(options: StartOptions) -> Result<(), eframe::Error> {
     let folder = tempfile::tempdir().map_err(|error| eframe::Error::AppCreation(error.into()))?;
     let native = eframe::NativeOptions { persistence_path: Some(folder.path().join("settings.ron")), ..native_options() };
     let start = move |cc: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, _> {
-        Ok(Box::new(Timed { app: StudioApp::new(cc, options), frames: 0, with_photo: 0 }))
+        Ok(Box::new(Timed { app: StudioApp::new(cc, options), drawn: false, with_photo: false, told_drawn: false, told_ready: false }))
     };
     eframe::run_native(APP_ID, native, Box::new(start))
 }
@@ -35,14 +37,13 @@ fn tell(what: &str) {
 
 impl eframe::App for Timed {
     fn logic(&mut self, ctx: &egui::Context, frame: &mut eframe::Frame) {
-        // A frame is on the screen when the next one begins.
-        match (self.frames, self.with_photo) {
-            (1, _) => tell(DRAWN),
-            (_, 1) => {
-                tell(READY);
-                ctx.send_viewport_cmd(ViewportCommand::Close);
-            }
-            _ => {}
+        // This may be called several times a frame; each is told once, the window before the photo.
+        if self.drawn && !std::mem::replace(&mut self.told_drawn, self.drawn) {
+            tell(DRAWN);
+        }
+        if self.with_photo && !std::mem::replace(&mut self.told_ready, self.with_photo) {
+            tell(READY);
+            ctx.send_viewport_cmd(ViewportCommand::Close);
         }
         eframe::App::logic(&mut self.app, ctx, frame);
         ctx.request_repaint_after(Duration::from_millis(5));
@@ -50,7 +51,7 @@ impl eframe::App for Timed {
 
     fn ui(&mut self, ui: &mut Ui, frame: &mut eframe::Frame) {
         eframe::App::ui(&mut self.app, ui, frame);
-        self.frames += 1;
-        self.with_photo += usize::from(self.app.frame().is_some());
+        self.drawn = true;
+        self.with_photo |= self.app.frame().is_some();
     }
 }

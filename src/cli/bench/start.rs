@@ -48,12 +48,13 @@ fn start(bundle: &Path, device: DeviceChoice) -> std::io::Result<Option<[Duratio
     let called = Instant::now();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let lines = lines(&mut child, called);
-    let mut times = [timed::DRAWN, timed::READY].map(|what| lines.recv_timeout(PATIENCE).ok().filter(|(said, _)| said == what));
-    if times.iter().any(Option::is_none) {
+    let time_of = |what: &str| lines.recv_timeout(PATIENCE).ok().filter(|(said, _)| said == what).map(|(_, time)| time);
+    let times = time_of(timed::DRAWN).and_then(|drawn| Some([drawn, time_of(timed::READY)?]));
+    if times.is_none() {
         child.kill()?;
     }
     child.wait()?;
-    Ok(times.iter_mut().map(|time| time.take().map(|(_, time)| time)).collect::<Option<Vec<_>>>().and_then(|times| times.try_into().ok()))
+    Ok(times)
 }
 
 /// What a program prints, and when.
