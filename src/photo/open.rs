@@ -253,6 +253,14 @@ fn add<S: Sample + Send + Sync>(samples: &mut [S], width: u32, profile: Option<&
     let changed_rows = rows.zip(changes).filter_map(|(samples, deltas)| {
         let deltas = deltas.as_chunks::<3>().0.iter().copied();
         let pixels = &mut samples.as_chunks_mut::<4>().0[x as usize..];
+        let Some(profile) = profile else {
+            let mut edited = false;
+            for (pixel, delta) in pixels.iter_mut().zip(deltas).filter(|(_, delta)| delta.iter().any(|d| *d != 0.0)) {
+                edited = true;
+                (0..3).for_each(|c| pixel[c] = S::from_unit(pixel[c].to_unit() + delta[c]));
+            }
+            return edited.then_some(());
+        };
         let changed: Vec<(usize, [f32; 3])> = deltas.enumerate().filter(|(_, delta)| delta.iter().any(|d| *d != 0.0)).collect();
         if changed.is_empty() {
             return None;
@@ -261,16 +269,11 @@ fn add<S: Sample + Send + Sync>(samples: &mut [S], width: u32, profile: Option<&
         let sum = |base: &[f32]| -> Vec<f32> {
             base.iter().zip(changed.iter().flat_map(|(_, delta)| *delta)).map(|(v, d)| (v + d).clamp(0.0, 1.0)).collect()
         };
-        let values = match profile {
-            None => sum(&values),
-            Some(profile) => {
-                // What sRGB cannot hold was clipped on the way there. The difference of two values that went the same way is
-                // added instead of the second one, so that colours beyond sRGB stay where they are.
-                let base = profile.to_srgb(&values);
-                let (from, to) = (profile.from_srgb(&base), profile.from_srgb(&sum(&base)));
-                values.iter().zip(from.iter().zip(&to)).map(|(v, (from, to))| v + to - from).collect()
-            }
-        };
+        // What sRGB cannot hold was clipped on the way there. The difference of two values that went the same way is added instead
+        // of the second one, so that colours beyond sRGB stay where they are.
+        let base = profile.to_srgb(&values);
+        let (from, to) = (profile.from_srgb(&base), profile.from_srgb(&sum(&base)));
+        let values: Vec<f32> = values.iter().zip(from.iter().zip(&to)).map(|(v, (from, to))| v + to - from).collect();
         for ((i, _), value) in changed.iter().zip(values.as_chunks::<3>().0) {
             for c in 0..3 {
                 pixels[*i][c] = S::from_unit(value[c]);

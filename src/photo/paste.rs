@@ -21,8 +21,8 @@ const LARGE: [f32; 2] = [20.0, 60.0];
 /// Most that decoded pixels count for. Alone, those of a small model are a blur amid sharp skin.
 const MOST_REPLACED: f32 = 0.6;
 
-/// Rows that are changed at a time.
-const BAND: usize = 256;
+/// Rows that are changed at a time: few enough that their change is still in the processor's caches when it is added.
+const BAND: usize = 32;
 
 /// How the change gets from the model's size to the photo's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
