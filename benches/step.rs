@@ -9,12 +9,13 @@ use std::path::Path;
 use burn::tensor::Device;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pdae_studio::checkpoint::Bundle;
+use pdae_studio::model::cpu::Storage;
 
 fn guided_step(c: &mut Criterion) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default");
     let bundle = Bundle::load(&folder).expect("the default bundle");
     let tensors = bundle.build(&Device::flex()).expect("its networks");
-    let model = bundle.build(&Device::flex()).expect("its networks").on_cpu_kernels();
+    let model = bundle.build(&Device::flex()).expect("its networks").on_cpu_kernels(Storage::Shorts);
     let (size, latent) = (model.config.image_size, model.config.latent_dim);
     let inputs = |batch: usize| {
         let x = model.tensor(vec![0.1; batch * 3 * size * size], [batch, 3, size, size]);

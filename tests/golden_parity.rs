@@ -12,6 +12,7 @@ use pdae_studio::checkpoint::import::ImportOptions;
 use pdae_studio::checkpoint::tensors::Precision;
 use pdae_studio::checkpoint::{Bundle, import};
 use pdae_studio::diffusion::{Schedule, lerp, slerp};
+use pdae_studio::model::cpu::Storage;
 use pdae_studio::model::{Autoencoder, Guidance, Parameters, Prediction};
 
 const SINGLE: f64 = 1e-4;
@@ -19,6 +20,7 @@ const CHAIN: f64 = 1e-3;
 const SINGLE_F16: f64 = 3e-3;
 const SINGLE_F16_SUMS: f64 = 2e-2;
 const SINGLE_BF16: f64 = 3e-2;
+const SINGLE_SHORTS: f64 = 1e-3;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pdae-tiny-64")
@@ -127,9 +129,17 @@ fn single_passes_in_16_bits() {
 fn on_the_cpu_kernels() {
     let device = Device::flex();
     let (bundle, golden) = (bundle(), Golden::new(&device));
-    let model = bundle.build(&device).expect("networks").on_cpu_kernels();
+    let model = bundle.build(&device).expect("networks").on_cpu_kernels(Storage::Floats);
     single_passes(&model, &golden, SINGLE);
     chains(&model, &bundle, &golden);
+}
+
+/// The same for bundles whose weights came as 16-bit floats: how these weights fare when they are kept as integers.
+#[test]
+fn on_the_cpu_kernels_with_weights_as_integers() {
+    let device = Device::flex();
+    let model = bundle().build(&device).expect("networks").on_cpu_kernels(Storage::Shorts);
+    single_passes(&model, &Golden::new(&device), SINGLE_SHORTS);
 }
 
 #[test]

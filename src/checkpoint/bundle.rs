@@ -10,6 +10,7 @@ use super::CheckpointError;
 use super::tensors::{self, Precision};
 use crate::device::NamedDevice;
 use crate::editing::LatentSpace;
+use crate::model::cpu::Storage;
 use crate::model::parameters::WeightData;
 use crate::model::{Autoencoder, ModelConfig, Parameters, Weights};
 
@@ -137,7 +138,7 @@ impl Bundle {
     /// The same for forward passes alone, by what is fastest on the device.
     pub fn build_for_use(&self, device: &Device) -> Result<Autoencoder, CheckpointError> {
         let model = self.build(device)?;
-        Ok(if *device == Device::flex() { model.on_cpu_kernels() } else { model })
+        Ok(if *device == Device::flex() { model.on_cpu_kernels(self.storage()) } else { model })
     }
 
     /// The same in the precision that the device is to compute in, letting go of the weights as soon as the networks have them: less
@@ -145,8 +146,17 @@ impl Bundle {
     pub fn into_model(self, device: &NamedDevice) -> Result<Autoencoder, CheckpointError> {
         let mut parameters = Parameters::from_weights(&self.weights, &device.device).computing_in(device.compute);
         let model = Autoencoder::build_networks(&self.manifest.config, &mut parameters)?;
+        let storage = self.storage();
         drop(self);
-        Ok(if device.is_cpu() { model.on_cpu_kernels() } else { model })
+        Ok(if device.is_cpu() { model.on_cpu_kernels(storage) } else { model })
+    }
+
+    /// How the CPU's kernels keep the weights: in no more bits than they came in.
+    fn storage(&self) -> Storage {
+        match self.manifest.weights.precision {
+            Precision::F16 => Storage::Shorts,
+            Precision::F32 => Storage::Floats,
+        }
     }
 
     /// Latent statistics, classifier rows and directions.

@@ -134,6 +134,11 @@ impl<const D: usize> Chain<D> {
         self.plan.get(self.done).map(|position| self.timesteps[*position])
     }
 
+    /// The timesteps that the network is yet to be asked about, the next one first.
+    pub fn timesteps_ahead(&self) -> impl Iterator<Item = usize> + '_ {
+        self.plan[self.done..].iter().map(|position| self.timesteps[*position])
+    }
+
     /// Whether this is a decode that has not taken its first step, so that `x` is what it was started from.
     pub fn starts_decode(&self) -> bool {
         self.direction == Direction::Decode && self.done == 0

@@ -95,11 +95,11 @@ impl Autoencoder {
     }
 
     /// The same model on the CPU's own kernels, many times faster there than the tensor library. Tensors must be the CPU's.
-    pub fn on_cpu_kernels(mut self) -> Self {
+    pub fn on_cpu_kernels(mut self, storage: cpu::Storage) -> Self {
         if let Networks::Tensors { encoder, decoder } = &self.networks {
             self.networks = Networks::Cpu {
-                encoder: cpu::Encoder::new(encoder, &self.config),
-                decoder: Box::new(cpu::Decoder::new(decoder, &self.config)),
+                encoder: cpu::Encoder::new(encoder, &self.config, storage),
+                decoder: Box::new(cpu::Decoder::new(decoder, &self.config, storage)),
             };
         }
         self
@@ -171,7 +171,7 @@ impl Autoencoder {
 
     /// The next step of a chain over images, guided by `z`. Returns the predicted image, or `None` at the chain's end.
     pub fn step(&self, chain: &mut Chain<4>, z: &Tensor<2>, guidance: Guidance) -> Option<Tensor<4>> {
-        let t = chain.timestep()?;
+        let t = self.next_timestep(chain)?;
         let timesteps = vec![t; chain.x.dims()[0]];
         let eps = if chain.is_guided(guidance.stop_percent) {
             let guided = if chain.starts_decode() { Self::guided_first } else { Self::guided };
@@ -181,6 +181,16 @@ impl Autoencoder {
             self.noise(chain.x.clone(), &timesteps)
         };
         Some(chain.advance(&self.schedule, eps))
+    }
+
+    /// The timestep of a chain's next step. At the first one, everything that all its timesteps ask for is computed together.
+    fn next_timestep(&self, chain: &Chain<4>) -> Option<usize> {
+        if let Networks::Cpu { decoder, .. } = &self.networks
+            && chain.done() == 0
+        {
+            decoder.get_ready(chain.timesteps_ahead());
+        }
+        chain.timestep()
     }
 
     /// The whole chain from a stochastic latent to an image in about [-1, 1], as published.
@@ -217,7 +227,7 @@ impl Autoencoder {
         alpha: f64,
         guidance: Guidance,
     ) -> Option<Tensor<4>> {
-        let t = chain.timestep()?;
+        let t = self.next_timestep(chain)?;
         let timesteps = vec![t; chain.x.dims()[0]];
         let eps = if chain.is_guided(guidance.stop_percent) {
             let (eps, mut gradients) = self.guided_many(chain.x.clone(), &timesteps, &[z_a.clone(), z_b.clone()]);

@@ -87,7 +87,7 @@ pub fn measure(network: Option<Network>, bundle: &Path, device: DeviceChoice, re
         }
     };
     let (backend, model) = match device.is_cpu() {
-        true => (format!("{}, {} kernels", device.name, cpu::instruction_set()), model.on_cpu_kernels()),
+        true => (format!("{}, {} kernels", device.name, cpu::instruction_set()), model.on_cpu_kernels(cpu::Storage::Floats)),
         false => (device.name, model),
     };
     let cost = model.cost;

@@ -4,7 +4,7 @@ use super::buffer::Pool;
 use super::kernels::{Block, Kernels};
 use super::lanes::LANE;
 use super::map::{Map, Norm, normalised};
-use super::matrix::{Packed, Rows, Shared, in_parallel, rows_of_blocks};
+use super::matrix::{Packed, Rows, Shared, Storage, in_parallel, rows_of_blocks};
 use super::network::Dense;
 use crate::model::blocks;
 use crate::model::layers::values;
@@ -23,7 +23,7 @@ pub struct Attention {
 const POSITIONS: usize = 48;
 
 impl Attention {
-    pub fn new(layer: &blocks::Attention) -> Self {
+    pub fn new(layer: &blocks::Attention, storage: Storage) -> Self {
         let (weight, bias) = (values(&layer.qkv.weight), values(&layer.qkv.bias));
         let (channels, heads) = (layer.norm.channels(), layer.heads);
         let width = channels / heads;
@@ -39,8 +39,8 @@ impl Attention {
             rows.extend(weight[from * channels..(from + 1) * channels].iter().map(|v| v * scale));
             biases.push(bias[from] * scale);
         }
-        let out = Dense::new(&values(&layer.proj_out.weight), &values(&layer.proj_out.bias));
-        Self { norm: Norm::new(&layer.norm), qkv: Dense::new(&rows, &biases), out, heads }
+        let out = Dense::new(&values(&layer.proj_out.weight), &values(&layer.proj_out.bias), storage);
+        Self { norm: Norm::new(&layer.norm), qkv: Dense::new(&rows, &biases, storage), out, heads }
     }
 
     pub fn bytes(&self) -> usize {
@@ -81,8 +81,8 @@ impl Attention {
     unsafe fn mix(&self, kernels: &Kernels, pool: &Pool, qkv: &[f32], channels: usize, length: usize, head: usize, to: *mut f32) {
         let width = channels / self.heads;
         let at = |part: usize, position: usize| &qkv[(3 * position + part) * channels + head * width..][..width];
-        let keys = Packed::new(width, length, |row, position| at(1, position)[row]);
-        let values = Packed::new(length, width, |position, column| at(2, position)[column]);
+        let keys = Packed::new(width, length, Storage::Floats, |row, position| at(1, position)[row]);
+        let values = Packed::new(length, width, Storage::Floats, |position, column| at(2, position)[column]);
         let mut scores = pool.take(POSITIONS * keys.width());
         let mut out = pool.take(POSITIONS * values.width());
         let block = |a: *const f32, a_stride: usize, b: &Packed, panel: usize, c: *mut f32| Block {

@@ -29,6 +29,18 @@ impl Aligned {
         copy
     }
 
+    /// The same memory as 16-bit integers, twice as many.
+    pub fn as_shorts(&self) -> &[i16] {
+        // SAFETY: every bit pattern is an `i16`, whose alignment is less, and the memory is that of `len` floats at least.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), 2 * self.len) }
+    }
+
+    /// As [`Aligned::as_shorts`], to write to.
+    pub fn as_shorts_mut(&mut self) -> &mut [i16] {
+        // SAFETY: as above, every bit pattern is an `f32` as well, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), 2 * self.len) }
+    }
+
     fn capacity(&self) -> usize {
         self.lines.len() * LANE
     }

@@ -3,7 +3,7 @@
 use super::buffer::{Aligned, Buffer, Pool};
 use super::kernels::{Block, Kernels, P, Q, TileIn, TileOut};
 use super::lanes::LANE;
-use super::matrix::{Packed, Shared, in_parallel, rows_of_blocks};
+use super::matrix::{Packed, Shared, Storage, in_parallel, rows_of_blocks};
 
 /// A feature map with a border of zeros, `[batch, rows, columns, channels]`: the picture's pixel `(y, x)` is at `(y + 1, x + 1)`.
 ///
@@ -94,13 +94,13 @@ pub enum Base<'a> {
 
 impl Convolution {
     /// `weights`: `[output, input, 3, 3]`; `bias`: `[output]`.
-    pub fn new(weights: &[f32], bias: &[f32], input: usize, stride: usize, method: Method) -> Self {
+    pub fn new(weights: &[f32], bias: &[f32], input: usize, stride: usize, method: Method, storage: Storage) -> Self {
         let output = bias.len();
         let at = |o: usize, i: usize| -> &[f32; 9] { weights[(o * input + i) * 9..].first_chunk().expect("nine weights a filter") };
         let packed = match method {
-            Method::Direct => Packed::new(9 * input, output, |row, o| at(o, row % input)[row / input]),
-            Method::Winograd2 => transformed(input, output, &F2_FILTER, at),
-            Method::Winograd4 => transformed(input, output, &f4_filter(), at),
+            Method::Direct => Packed::new(9 * input, output, storage, |row, o| at(o, row % input)[row / input]),
+            Method::Winograd2 => transformed(input, output, storage, &F2_FILTER, at),
+            Method::Winograd4 => transformed(input, output, storage, &f4_filter(), at),
         };
         Self { method, bias: Aligned::padded(bias, packed.width()), weights: packed, input, stride }
     }
@@ -260,10 +260,11 @@ fn tiles_at_once(positions: usize, channels: usize) -> usize {
 fn transformed<'a, const N: usize>(
     input: usize,
     output: usize,
+    storage: Storage,
     g: &[[f64; 3]; N],
     at: impl Fn(usize, usize) -> &'a [f32; 9] + Sync,
 ) -> Packed {
-    Packed::by_columns(N * N * input, output, |o, to| {
+    Packed::by_columns(N * N * input, output, input, storage, |o, to| {
         for i in 0..input {
             let filter = at(o, i).map(f64::from);
             // The filter's columns first, then its rows.

@@ -18,10 +18,10 @@ pub struct Block<'a> {
     pub a_stride: usize,
     pub segments: &'a [usize],
     pub depth: usize,
-    /// The right matrix: for each panel of 16 columns all its rows, `b_stride` floats from one panel to the next.
-    pub b: *const f32,
+    /// The right matrix: for each panel of 16 columns all its rows, `b_stride` numbers from one panel to the next.
+    pub b: Right,
     pub b_stride: usize,
-    /// Floats of a panel that the next block will need, fetched meanwhile.
+    /// Numbers of a panel that the next block will need, fetched meanwhile.
     pub ahead: usize,
     pub c: *mut f32,
     pub c_stride: usize,
@@ -29,6 +29,18 @@ pub struct Block<'a> {
     pub bias: *const f32,
     /// Whether the product is added to what is in `c`.
     pub add: bool,
+}
+
+/// Where the right matrix of a block starts.
+#[derive(Clone, Copy)]
+pub enum Right {
+    Floats(*const f32),
+    /// Integers that each column multiplies by its scale; the scales of the next panel are `stride` floats further.
+    Shorts {
+        values: *const i16,
+        scales: *const f32,
+        stride: usize,
+    },
 }
 
 /// One tile of a feature map on its way into or out of the Winograd domain.
@@ -83,7 +95,10 @@ pub struct Kernels {
     pub rows: usize,
     /// Panels of a block: `[0]` are the kernels for one panel, `[1]` those for two (where `panels` is 2), by rows less one.
     pub panels: usize,
+    /// For a right matrix of floats.
     pub block: [[BlockFn; MAX_ROWS]; 2],
+    /// For one of integers.
+    pub block_of_shorts: [[BlockFn; MAX_ROWS]; 2],
     /// Winograd F(2x2, 3x3) and F(4x4, 3x3).
     pub tile_in: [unsafe fn(&TileIn); 2],
     pub tile_out: [unsafe fn(&TileOut); 2],
@@ -186,19 +201,46 @@ impl Winograd<6, 4> for F4 {
     }
 }
 
+/// What a right matrix is made of.
+trait Number: Copy {
+    unsafe fn load<L: Lanes>(from: *const Self) -> L;
+    /// The matrix, which must be made of these.
+    unsafe fn of(right: Right) -> *const Self;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        unsafe { L::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn of(right: Right) -> *const Self {
+        match right {
+            Right::Floats(values) => values,
+            Right::Shorts { .. } => std::ptr::null(),
+        }
+    }
+}
+
+impl Number for i16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        unsafe { L::load_shorts(from) }
+    }
+    #[inline(always)]
+    unsafe fn of(right: Right) -> *const Self {
+        match right {
+            Right::Shorts { values, .. } => values,
+            Right::Floats(_) => std::ptr::null(),
+        }
+    }
+}
+
 #[inline(always)]
-unsafe fn block<L: Lanes, const ROWS: usize, const PANELS: usize>(call: &Block) {
+unsafe fn block<L: Lanes, N: Number, const ROWS: usize, const PANELS: usize>(call: &Block) {
     unsafe {
         let mut sums = [[L::splat(0.0); PANELS]; ROWS];
-        if !call.bias.is_null() {
-            for p in 0..PANELS {
-                let bias = L::load(call.bias.add(p * LANE));
-                for row in &mut sums {
-                    row[p] = bias;
-                }
-            }
-        }
-        let mut b = call.b;
+        let mut b = N::of(call.b);
         let (stride, b_stride) = (call.a_stride, call.b_stride);
         for segment in call.segments {
             // Four starting points: x86 addresses the two rows after each by scaling the stride.
@@ -218,9 +260,14 @@ unsafe fn block<L: Lanes, const ROWS: usize, const PANELS: usize>(call: &Block) 
             }
             b = b.add(call.depth % 4 * LANE);
         }
-        for (i, row) in sums.into_iter().enumerate() {
-            for (p, sum) in row.into_iter().enumerate() {
+        for p in 0..PANELS {
+            let bias = if call.bias.is_null() { L::splat(0.0) } else { L::load(call.bias.add(p * LANE)) };
+            for (i, row) in sums.iter().enumerate() {
                 let to = call.c.add(i * call.c_stride + p * LANE);
+                let sum = match call.b {
+                    Right::Floats(_) => row[p].add(bias),
+                    Right::Shorts { scales, stride, .. } => row[p].mul_add(L::load(scales.add(p * stride)), bias),
+                };
                 let sum = if call.add { sum.add(L::load(to)) } else { sum };
                 sum.store(to);
             }
@@ -230,11 +277,11 @@ unsafe fn block<L: Lanes, const ROWS: usize, const PANELS: usize>(call: &Block) 
 
 /// One column of the left block times one row of the right one.
 #[inline(always)]
-unsafe fn step<L: Lanes, const ROWS: usize, const PANELS: usize>(
+unsafe fn step<L: Lanes, N: Number, const ROWS: usize, const PANELS: usize>(
     sums: &mut [[L; PANELS]; ROWS],
     starts: &[*const f32; 4],
     stride: usize,
-    b: *const f32,
+    b: *const N,
     b_stride: usize,
     k: usize,
     ahead: usize,
@@ -242,8 +289,9 @@ unsafe fn step<L: Lanes, const ROWS: usize, const PANELS: usize>(
     unsafe {
         let mut columns = [L::splat(0.0); PANELS];
         for (p, column) in columns.iter_mut().enumerate() {
-            *column = L::load(b.add(p * b_stride + k * LANE));
-            L::prefetch(b.wrapping_add(p * b_stride + k * LANE + ahead));
+            let from = b.wrapping_add(p * b_stride + k * LANE);
+            *column = N::load(from);
+            L::prefetch(from.wrapping_add(ahead).cast());
         }
         for i in 0..ROWS {
             let value = L::splat(*starts[i / 3].wrapping_add((i % 3) * stride + k));
@@ -363,8 +411,8 @@ macro_rules! instruction_set {
             use super::*;
 
             $(#[target_feature(enable = $feature)])?
-            unsafe fn block<const ROWS: usize, const PANELS: usize>(call: &Block) {
-                unsafe { super::block::<$lanes, ROWS, PANELS>(call) }
+            unsafe fn block<N: Number, const ROWS: usize, const PANELS: usize>(call: &Block) {
+                unsafe { super::block::<$lanes, N, ROWS, PANELS>(call) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile_in_2(t: &TileIn) {
@@ -399,7 +447,8 @@ macro_rules! instruction_set {
                 name: $name,
                 rows: $rows,
                 panels: $panels,
-                block: [[$(block::<$r, 1>),*], [$(block::<$r, $panels>),*]],
+                block: [[$(block::<f32, $r, 1>),*], [$(block::<f32, $r, $panels>),*]],
+                block_of_shorts: [[$(block::<i16, $r, 1>),*], [$(block::<i16, $r, $panels>),*]],
                 tile_in: [tile_in_2, tile_in_4],
                 tile_out: [tile_out_2, tile_out_4],
                 run,

@@ -13,6 +13,8 @@ pub const LANE: usize = 16;
 pub trait Lanes: Copy {
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// Sixteen integers as floats.
+    unsafe fn load_shorts(from: *const i16) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -25,7 +27,7 @@ pub trait Lanes: Copy {
     /// `2^n`, where the low bits of each element hold the integer `n` (as after adding [`ROUNDING`]).
     unsafe fn power_of_two(self) -> Self;
     /// Asks for the cache line of an address, which need not be valid.
-    unsafe fn prefetch(from: *const f32);
+    unsafe fn prefetch(from: *const u8);
 }
 
 /// Adding this to a float of moderate size leaves its nearest integer in the low bits.
@@ -78,6 +80,10 @@ impl Lanes for Portable {
         Self(unsafe { from.cast::<[f32; LANE]>().read_unaligned() })
     }
     #[inline(always)]
+    unsafe fn load_shorts(from: *const i16) -> Self {
+        Self(unsafe { from.cast::<[i16; LANE]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { to.cast::<[f32; LANE]>().write_unaligned(self.0) }
     }
@@ -115,7 +121,7 @@ impl Lanes for Portable {
         Self(result)
     }
     #[inline(always)]
-    unsafe fn prefetch(_: *const f32) {}
+    unsafe fn prefetch(_: *const u8) {}
     #[inline(always)]
     unsafe fn power_of_two(self) -> Self {
         Self(self.0.map(|v| f32::from_bits((v.to_bits() << 23).wrapping_add(127 << 23))))
@@ -143,6 +149,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             Self(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn load_shorts(from: *const i16) -> Self {
+            Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256(from.cast()))) })
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
@@ -177,7 +187,7 @@ mod x86 {
             Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, summand.0) })
         }
         #[inline(always)]
-        unsafe fn prefetch(from: *const f32) {
+        unsafe fn prefetch(from: *const u8) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
         }
         #[inline(always)]
@@ -202,6 +212,13 @@ mod x86 {
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+        }
+        #[inline(always)]
+        unsafe fn load_shorts(from: *const i16) -> Self {
+            unsafe {
+                let half = |from: *const i16| _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128(from.cast())));
+                Self(half(from), half(from.add(8)))
+            }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
@@ -239,7 +256,7 @@ mod x86 {
             unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, summand.0), _mm256_fmadd_ps(self.1, factor.1, summand.1)) }
         }
         #[inline(always)]
-        unsafe fn prefetch(from: *const f32) {
+        unsafe fn prefetch(from: *const u8) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
         }
         #[inline(always)]

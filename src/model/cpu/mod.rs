@@ -7,6 +7,7 @@
 //!   semantic latent, SiLU, resampling, the concatenation with a skip and the border that a convolution needs are one pass.
 //! - 3 x 3 convolutions go through Winograd's minimal filtering (Lavin and Gray, 2016) with weights transformed when a model is loaded.
 //! - The matrix kernel reads convolution windows where they lie, and the weights of the next block are fetched during the present one.
+//! - Weights that came as 16-bit floats are kept as 16-bit integers: there is half as much to read, and small maps are bound by that.
 //! - Everything that depends on the timestep or the semantic latent alone is computed once and kept.
 //! - The two halves of a guided step run side by side, and each spreads over further threads where there are some.
 //!
@@ -24,6 +25,7 @@ mod network;
 #[cfg(test)]
 mod tests;
 
+pub use matrix::Storage;
 pub use network::{Decoder, Encoder, Noisy};
 
 /// GFLOP/s of a matrix product large enough to be at its best, on all threads: what the machine can do at most.

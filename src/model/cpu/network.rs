@@ -10,7 +10,7 @@ use super::buffer::{Aligned, Buffer, Pool};
 use super::convolution::{Base, Convolution, Method, Padded};
 use super::kernels::{Kernels, kernels};
 use super::map::{Affine, Map, Norm, activate, resampled};
-use super::matrix::{Packed, Product, Rows, multiply};
+use super::matrix::{Packed, Product, Rows, Storage, multiply};
 use crate::model::blocks::{self, Layer, Resample};
 use crate::model::layers::{Conv, Linear, sinusoid, values};
 use crate::model::prediction::Heads;
@@ -25,14 +25,14 @@ pub struct Dense {
 
 impl Dense {
     /// `weights`: `[output, input]`; `bias`: `[output]`.
-    pub fn new(weights: &[f32], bias: &[f32]) -> Self {
+    pub fn new(weights: &[f32], bias: &[f32], storage: Storage) -> Self {
         let input = weights.len() / bias.len();
-        let weights = Packed::new(input, bias.len(), |i, o| weights[o * input + i]);
+        let weights = Packed::new(input, bias.len(), storage, |i, o| weights[o * input + i]);
         Self { bias: Aligned::padded(bias, weights.width()), weights }
     }
 
-    fn from_layer(layer: &Linear) -> Self {
-        Self::new(&values(&layer.weight), &values(&layer.bias))
+    fn from_layer(layer: &Linear, storage: Storage) -> Self {
+        Self::new(&values(&layer.weight), &values(&layer.bias), storage)
     }
 
     pub fn bytes(&self) -> usize {
@@ -47,9 +47,17 @@ impl Dense {
 
     /// One vector.
     fn vector(&self, kernels: &Kernels, x: &[f32]) -> Vec<f32> {
-        let mut output = vec![0.0; self.weights.width()];
-        self.apply(kernels, Rows { values: x, stride: x.len(), rows: 1, depth: x.len() }, &mut output, false);
-        output.truncate(self.weights.columns);
+        self.vectors(kernels, x, 1)
+    }
+
+    /// Several vectors, one after the other: the weights are read once for all.
+    fn vectors(&self, kernels: &Kernels, x: &[f32], rows: usize) -> Vec<f32> {
+        let (depth, width, columns) = (x.len() / rows, self.weights.width(), self.weights.columns);
+        let mut output = vec![0.0; rows * width];
+        self.apply(kernels, Rows { values: x, stride: depth, rows, depth }, &mut output, false);
+        if width != columns {
+            output = output.chunks_exact(width).flat_map(|row| &row[..columns]).copied().collect();
+        }
         output
     }
 }
@@ -76,9 +84,18 @@ impl Modulations {
         start
     }
 
-    fn dense(self) -> Dense {
-        Dense::new(&self.weights, &self.bias)
+    fn dense(self, storage: Storage) -> Dense {
+        Dense::new(&self.weights, &self.bias, storage)
     }
+}
+
+/// Where the layer that is being built stands, and what the layers before it have asked for.
+struct Plan {
+    /// Of the layer's input; a layer that resamples leaves that of its output.
+    side: usize,
+    time: Modulations,
+    latent: Modulations,
+    storage: Storage,
 }
 
 /// What modulates the residual blocks, for each image of the batch: the outputs of [`Modulations`].
@@ -102,28 +119,28 @@ struct ResBlock {
     output: usize,
 }
 
-fn convolution(conv: &Conv, side: usize) -> Convolution {
+fn convolution(conv: &Conv, side: usize, storage: Storage) -> Convolution {
     let [_, input, ..] = conv.weight.dims();
     let method = Method::for_side(side, input, conv.stride);
-    Convolution::new(&values(&conv.weight), &values(&conv.bias), input, conv.stride, method)
+    Convolution::new(&values(&conv.weight), &values(&conv.bias), input, conv.stride, method, storage)
 }
 
 impl ResBlock {
-    /// `side`: of the block's input; it becomes that of its output.
-    fn new(block: &blocks::ResBlock, side: &mut usize, time: &mut Modulations, latent: &mut Modulations) -> Self {
+    fn new(block: &blocks::ResBlock, plan: &mut Plan) -> Self {
         match block.resample {
             Resample::Keep => {}
-            Resample::Up => *side *= 2,
-            Resample::Down => *side /= 2,
+            Resample::Up => plan.side *= 2,
+            Resample::Down => plan.side /= 2,
         }
+        let skip = |conv: &Conv| Dense::new(&values(&conv.weight), &values(&conv.bias), plan.storage);
         Self {
             in_norm: Norm::new(&block.in_norm),
-            in_conv: convolution(&block.in_conv, *side),
-            time: time.add(&block.time),
-            latent: block.latent.as_ref().map(|layer| latent.add(layer)),
+            in_conv: convolution(&block.in_conv, plan.side, plan.storage),
+            time: plan.time.add(&block.time),
+            latent: block.latent.as_ref().map(|layer| plan.latent.add(layer)),
             out_norm: Norm::new(&block.out_norm),
-            out_conv: convolution(&block.out_conv, *side),
-            skip: block.skip.as_ref().map(|conv| Dense::new(&values(&conv.weight), &values(&conv.bias))),
+            out_conv: convolution(&block.out_conv, plan.side, plan.storage),
+            skip: block.skip.as_ref().map(skip),
             resample: block.resample,
             output: block.out_norm.channels(),
         }
@@ -209,10 +226,10 @@ enum Step {
 struct Stage(Vec<Step>);
 
 impl Stage {
-    fn new(stage: &blocks::Stage, side: &mut usize, time: &mut Modulations, latent: &mut Modulations) -> Self {
+    fn new(stage: &blocks::Stage, plan: &mut Plan) -> Self {
         let step = |layer: &Layer| match layer {
-            Layer::ResBlock(block) => Step::ResBlock(ResBlock::new(block, side, time, latent)),
-            Layer::Attention(attention) => Step::Attention(Attention::new(attention)),
+            Layer::ResBlock(block) => Step::ResBlock(ResBlock::new(block, plan)),
+            Layer::Attention(attention) => Step::Attention(Attention::new(attention, plan.storage)),
             Layer::Conv(_) => unreachable!("the only stage that is a convolution is the network's first"),
         };
         Self(stage.layers.iter().map(step).collect())
@@ -250,10 +267,10 @@ struct DecoderHalf {
 }
 
 impl DecoderHalf {
-    fn new(half: &unet::DecoderHalf, mut side: usize, time: &mut Modulations, latent: &mut Modulations) -> Self {
-        let middle = Stage::new(&half.middle_block, &mut side, time, latent);
-        let blocks = half.output_blocks.iter().map(|stage| Stage::new(stage, &mut side, time, latent)).collect();
-        Self { middle, blocks, norm: Norm::new(&half.out_norm), conv: convolution(&half.out_conv, side) }
+    fn new(half: &unet::DecoderHalf, plan: &mut Plan) -> Self {
+        let middle = Stage::new(&half.middle_block, plan);
+        let blocks = half.output_blocks.iter().map(|stage| Stage::new(stage, plan)).collect();
+        Self { middle, blocks, norm: Norm::new(&half.out_norm), conv: convolution(&half.out_conv, plan.side, plan.storage) }
     }
 
     /// `[batch, side, side, folded channels]`, the channels filled up to a multiple of 16.
@@ -286,7 +303,7 @@ struct LatentMap {
 }
 
 impl LatentMap {
-    fn new(map: &latent_map::LatentMap, config: &ModelConfig) -> Self {
+    fn new(map: &latent_map::LatentMap, config: &ModelConfig, storage: Storage) -> Self {
         let (channels, pixels) = (config.latent_map, config.grid() * config.grid());
         // The published order is channels first; here a pixel's channels lie together.
         let (weight, bias) = (values(&map.linear.weight), values(&map.linear.bias));
@@ -294,7 +311,7 @@ impl LatentMap {
         let width = config.latent_dim;
         let weight: Vec<f32> = (0..bias.len()).flat_map(|i| weight[from(i) * width..][..width].iter().copied()).collect();
         let bias: Vec<f32> = (0..bias.len()).map(|i| bias[from(i)]).collect();
-        Self { linear: Dense::new(&weight, &bias), conv: convolution(&map.conv, config.grid()), channels }
+        Self { linear: Dense::new(&weight, &bias, storage), conv: convolution(&map.conv, config.grid(), storage), channels }
     }
 
     /// The features of the first level with the maps of these latents (`[batch, latent]`) added; `None` in the place of all others.
@@ -346,6 +363,21 @@ impl<K: std::hash::Hash + Eq> Recent<K> {
         }
         known.insert(key, value.clone());
         value
+    }
+
+    /// Computes what is not known of these in one go, all of the same length, as far as they can be kept.
+    fn get_ready(&self, keys: impl IntoIterator<Item = K>, length: usize, compute: impl FnOnce(&[K]) -> Vec<f32>) {
+        let mut known = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let missing = keys.into_iter().filter(|key| !known.contains_key(key));
+        let missing: Vec<K> = missing.take(Self::MOST / length).collect();
+        if missing.is_empty() {
+            return;
+        }
+        if (known.len() + missing.len()) * length > Self::MOST {
+            known.clear();
+        }
+        let values = compute(&missing);
+        known.extend(missing.into_iter().zip(values.chunks_exact(length).map(Arc::from)));
     }
 }
 
@@ -399,34 +431,37 @@ pub struct Noisy<'a> {
 }
 
 impl Decoder {
-    pub fn new(decoder: &unet::ShiftDecoder, config: &ModelConfig) -> Self {
-        Self::with_kernels(decoder, config, kernels())
+    pub fn new(decoder: &unet::ShiftDecoder, config: &ModelConfig, storage: Storage) -> Self {
+        Self::with_kernels(decoder, config, storage, kernels())
     }
 
     /// For particular kernels, which this machine must have.
-    pub(super) fn with_kernels(decoder: &unet::ShiftDecoder, config: &ModelConfig, kernels: &'static Kernels) -> Self {
+    pub(super) fn with_kernels(decoder: &unet::ShiftDecoder, config: &ModelConfig, storage: Storage, kernels: &'static Kernels) -> Self {
         let down = &decoder.denoiser.encoder_half;
-        let (mut time, mut latent) = (Modulations::default(), Modulations::default());
-        let mut side = config.grid();
+        let (time, latent) = (Modulations::default(), Modulations::default());
+        let mut plan = Plan { side: config.grid(), time, latent, storage };
         let (first, rest) = down.input_blocks.split_first().expect("a network has a first convolution");
         let [Layer::Conv(first)] = &first.layers[..] else { unreachable!("the first stage is a convolution") };
-        let first = convolution(first, side);
-        let time_embed = [Dense::from_layer(&down.time_embed[0]), Dense::from_layer(&down.time_embed[1])];
-        let down: Vec<Stage> = rest.iter().map(|stage| Stage::new(stage, &mut side, &mut time, &mut latent)).collect();
-        let plain = DecoderHalf::new(&decoder.denoiser.decoder_half, side, &mut time, &mut latent);
-        let shift = DecoderHalf::new(&decoder.shift.decoder_half, side, &mut time, &mut latent);
+        let first = convolution(first, plan.side, storage);
+        let time_embed = [0, 1].map(|i| Dense::from_layer(&down.time_embed[i], storage));
+        let down: Vec<Stage> = rest.iter().map(|stage| Stage::new(stage, &mut plan)).collect();
+        // Both halves start where the downward path ends.
+        let bottom = plan.side;
+        let plain = DecoderHalf::new(&decoder.denoiser.decoder_half, &mut plan);
+        plan.side = bottom;
+        let shift = DecoderHalf::new(&decoder.shift.decoder_half, &mut plan);
         Self {
             kernels,
             pool: Pool::default(),
             heads: decoder.denoiser.heads.clone(),
             config: config.clone(),
             time_embed,
-            time: time.dense(),
+            time: plan.time.dense(storage),
             times: Recent::new(),
-            label_emb: Dense::from_layer(&decoder.shift.label_emb),
-            latent: latent.dense(),
+            label_emb: Dense::from_layer(&decoder.shift.label_emb, storage),
+            latent: plan.latent.dense(storage),
             latents: Recent::new(),
-            latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, config)),
+            latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, config, storage)),
             first,
             down,
             plain,
@@ -444,6 +479,11 @@ impl Decoder {
             + self.latent_map.as_ref().map_or(0, LatentMap::bytes)
             + self.plain.bytes()
             + self.shift.bytes()
+    }
+
+    /// Computes what hangs on the timestep alone for all steps of a chain at once: its weights are then read once, not at every step.
+    pub fn get_ready(&self, timesteps: impl IntoIterator<Item = usize>) {
+        self.times.get_ready(timesteps, self.time.weights.columns, |missing| in_pool(|| self.time_modulations(missing)));
     }
 
     /// The noise in `x_t`: `[batch, 3, size, size]`.
@@ -513,18 +553,19 @@ impl Decoder {
     fn conditions(&self, x: Noisy, z: Option<&[f32]>) -> Conditions {
         let width = self.config.latent_dim;
         Conditions {
-            time: x.timesteps.iter().map(|t| self.times.get(*t, || self.time_modulations(*t))).collect(),
+            time: x.timesteps.iter().map(|t| self.times.get(*t, || self.time_modulations(&[*t]))).collect(),
             latent: z.map_or_else(Vec::new, |z| z.chunks_exact(width).map(|z| self.latent_modulations(z)).collect()),
         }
     }
 
-    fn time_modulations(&self, t: usize) -> Vec<f32> {
-        let mut h = sinusoid(t, self.config.denoiser.base_channel);
+    /// For each timestep what it makes of the residual blocks, one after the other.
+    fn time_modulations(&self, timesteps: &[usize]) -> Vec<f32> {
+        let mut h: Vec<f32> = timesteps.iter().flat_map(|t| sinusoid(*t, self.config.denoiser.base_channel)).collect();
         for layer in &self.time_embed {
-            h = layer.vector(self.kernels, &h);
+            h = layer.vectors(self.kernels, &h, timesteps.len());
             silu(&mut h);
         }
-        self.time.vector(self.kernels, &h)
+        self.time.vectors(self.kernels, &h, timesteps.len())
     }
 
     fn latent_modulations(&self, z: &[f32]) -> Arc<[f32]> {
@@ -634,14 +675,14 @@ struct EncoderStage {
 }
 
 impl Encoder {
-    pub fn new(encoder: &encoder::Encoder, config: &ModelConfig) -> Self {
-        Self::with_kernels(encoder, config, kernels())
+    pub fn new(encoder: &encoder::Encoder, config: &ModelConfig, storage: Storage) -> Self {
+        Self::with_kernels(encoder, config, storage, kernels())
     }
 
-    pub(super) fn with_kernels(encoder: &encoder::Encoder, config: &ModelConfig, kernels: &'static Kernels) -> Self {
+    pub(super) fn with_kernels(encoder: &encoder::Encoder, config: &ModelConfig, storage: Storage, kernels: &'static Kernels) -> Self {
         let stage = |stage: &encoder::EncoderStage| EncoderStage {
-            conv: convolution(&stage.conv, 0),
-            attention: stage.attention.as_ref().map(Attention::new),
+            conv: convolution(&stage.conv, 0, storage),
+            attention: stage.attention.as_ref().map(|attention| Attention::new(attention, storage)),
             norm: Norm::new(&stage.norm),
         };
         let stages: Vec<EncoderStage> = encoder.stages.iter().map(stage).collect();
@@ -652,7 +693,7 @@ impl Encoder {
         let pixels = input / channels;
         let reordered: Vec<f32> =
             weight.chunks_exact(input).flat_map(|row| (0..input).map(move |i| row[i % channels * pixels + i / channels])).collect();
-        Self { kernels, pool: Pool::default(), side: config.encoder.image_size(), stages, head: Dense::new(&reordered, &bias) }
+        Self { kernels, pool: Pool::default(), side: config.encoder.image_size(), stages, head: Dense::new(&reordered, &bias, storage) }
     }
 
     /// `[batch, 3, size, size]` in [-1, 1] to `[batch, latent]`.

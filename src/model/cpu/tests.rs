@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::buffer::Pool;
 use super::convolution::{Base, Convolution, Method, Padded};
 use super::kernels::available;
+use super::matrix::Storage;
 use super::network::{Decoder, Encoder, Noisy};
 use crate::diffusion::{Betas, ScheduleConfig};
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, ShiftDecoder, encoder};
@@ -65,8 +66,8 @@ proptest! {
             false => &[Method::Direct],
         };
         for kernels in available() {
-            for method in methods {
-                let conv = Convolution::new(&weight, &bias, input, stride, *method);
+            for (method, (storage, bound)) in methods.iter().flat_map(|m| [(m, (Storage::Floats, 1e-5)), (m, (Storage::Shorts, 5e-4))]) {
+                let conv = Convolution::new(&weight, &bias, input, stride, *method, storage);
                 let pixels = want.len() / output;
                 let before = random(pixels * conv.width(), seed ^ 3);
                 let mut got = before.clone();
@@ -79,7 +80,7 @@ proptest! {
                     summed.push(want + if base == 0 { 0.0 } else { before[at] });
                 }
                 let error = relative_error(&seen, &summed);
-                prop_assert!(error < 1e-5, "{} {method:?}: {error:.1e}", kernels.name);
+                prop_assert!(error < bound, "{} {method:?} {storage:?}: {error:.1e}", kernels.name);
             }
         }
     }
@@ -123,7 +124,7 @@ fn networks_agree_with_the_tensor_library() {
         let (eps, gradient) = model.decoder.forward(x_tensor.clone(), &timesteps, z_tensor);
         let (eps, gradient, latent) = (floats(eps), floats(gradient), floats(model.encoder.forward(x_tensor)));
         for kernels in available() {
-            let decoder = Decoder::with_kernels(&model.decoder, &config, kernels);
+            let decoder = Decoder::with_kernels(&model.decoder, &config, Storage::Floats, kernels);
             let noisy = Noisy { x_t: &x, timesteps: &timesteps };
             let other = random(batch * 40, 5);
             let (got, mut gradients) = decoder.guided(noisy, &[&other, &z]);
@@ -131,12 +132,30 @@ fn networks_agree_with_the_tensor_library() {
                 relative_error(&got, &eps),
                 relative_error(&decoder.noise(noisy), &eps),
                 relative_error(&gradients.remove(1), &gradient),
-                relative_error(&Encoder::with_kernels(&model.encoder, &config, kernels).forward(&x), &latent),
+                relative_error(&Encoder::with_kernels(&model.encoder, &config, Storage::Floats, kernels).forward(&x), &latent),
             ];
             assert!(errors.iter().all(|e| *e < 2e-5), "{} {image_size}: {errors:?}", kernels.name);
+            // Weights as integers.
+            let narrow = Decoder::with_kernels(&model.decoder, &config, Storage::Shorts, kernels);
+            let (got, gradients_of_narrow) = narrow.guided(noisy, &[&z]);
+            let errors = [
+                relative_error(&got, &eps),
+                relative_error(&gradients_of_narrow[0], &gradient),
+                relative_error(&Encoder::with_kernels(&model.encoder, &config, Storage::Shorts, kernels).forward(&x), &latent),
+            ];
+            assert!(errors.iter().all(|e| *e < 1e-3), "{} {image_size}: {errors:?}", kernels.name);
+            assert!(10 * narrow.bytes() < 6 * decoder.bytes(), "half the memory and a few scales");
             assert!(relative_error(&gradients[0], &gradient) > 1e-4, "another latent gives another gradient");
+            // All timesteps of a chain at once give what each gives by itself, beside those that were known already.
+            let ready = Decoder::with_kernels(&model.decoder, &config, Storage::Floats, kernels);
+            ready.noise(Noisy { x_t: &x, timesteps: &[7, 30] });
+            ready.get_ready([999, 850, 7, 3, 30]);
+            for timesteps in [[7, 850], [3, 999]] {
+                let noisy = Noisy { x_t: &x, timesteps: &timesteps };
+                assert!(relative_error(&ready.noise(noisy), &decoder.noise(noisy)) < 1e-6, "{} {timesteps:?}", kernels.name);
+            }
             // What is remembered of a first step is right for other latents, and is not taken for another image's or timestep's.
-            let fresh = |x, z| Decoder::with_kernels(&model.decoder, &config, kernels).guided(x, &[z]);
+            let fresh = |x, z| Decoder::with_kernels(&model.decoder, &config, Storage::Floats, kernels).guided(x, &[z]);
             let (later, moved) = ([9, 850], random(x.len(), 6));
             let others = [Noisy { x_t: &x, timesteps: &later }, Noisy { x_t: &moved, timesteps: &timesteps }];
             for noisy in [noisy, noisy].into_iter().chain(others).chain([noisy]) {
