@@ -541,6 +541,15 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     assert!(command(&format!("{responses} --data {}", place.join("nowhere").display())).is_err());
     command(&format!("{responses} --data {photos}")).expect("responses");
     let tried = Bundle::load(&bundle).expect("the bundle");
+    // A critic's reading is another one, of which the bundle tells; it must have been trained.
+    let critic = place.join("critic");
+    assert!(matches!(command(&format!("{responses} --data {photos} --critic {}", critic.display())), Err(TrainError::NoState { .. })));
+    let judge = format!("train judge --run {} {common} --attributes {} --size 16 --steps 2", critic.display(), table.display());
+    command(&judge).expect("a judge");
+    command(&format!("{responses} --data {photos} --critic {}", critic.display())).expect("responses read by a critic");
+    let read = Bundle::load(&bundle).expect("the bundle");
+    assert!(read.manifest.provenance.details["responses"].ends_with("critic"));
+    assert_ne!(read.latent_space().responses, tried.latent_space().responses);
     let mut bare = tried.clone();
     bare.manifest.attributes.clear();
     bare.save(&place.join("bare"), false).expect("a bundle without sliders");

@@ -105,15 +105,20 @@ impl Judge {
         self.head.forward(x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c]))
     }
 
-    /// How sure the judge is of each attribute, `[batch, attribute]` in [0, 1], of photos of any size in [-1, 1].
-    pub fn probabilities(&self, x: Tensor<4>) -> Tensor<2> {
+    /// The same of photos of any size.
+    pub fn logits(&self, x: Tensor<4>) -> Tensor<2> {
         let (found, side) = (x.dims()[3], self.image_size);
         let x = match found.cmp(&side) {
             std::cmp::Ordering::Equal => x,
             std::cmp::Ordering::Greater => adaptive_avg_pool2d(x, [side, side]),
             std::cmp::Ordering::Less => interpolate(x, InterpolateOptions::new(InterpolateMode::Bilinear).with_output_size([side, side])),
         };
-        sigmoid(self.forward(x.clamp(-1.0, 1.0)))
+        self.forward(x.clamp(-1.0, 1.0))
+    }
+
+    /// How sure the judge is of each attribute, `[batch, attribute]` in [0, 1], of photos of any size in [-1, 1].
+    pub fn probabilities(&self, x: Tensor<4>) -> Tensor<2> {
+        sigmoid(self.logits(x))
     }
 }
 

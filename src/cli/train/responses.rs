@@ -29,6 +29,10 @@ pub struct ResponsesArgs {
     /// Steps of each decode.
     #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     steps: usize,
+    /// A `train judge` run that reads the pictures: the model's own encoder sees in them what nobody else does. Not the one that
+    /// `evaluate` is to ask, which should not have had a say in the edits [default: the model's own encoder].
+    #[arg(long, value_name = "RUN")]
+    critic: Option<PathBuf>,
     /// What to compute on: auto, cpu, gpu or cuda.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -43,11 +47,12 @@ pub fn run(args: &ResponsesArgs) -> Result<(), TrainError> {
         faces: args.faces,
         rounds: args.rounds,
         steps: args.steps,
+        critic: args.critic.clone(),
     };
     let bar = counting_bar("{spinner} Trying sliders, {pos} done");
     let changes = responses::add_to_bundle(&job, &device.device, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    println!("Mean change of the classifier's other logits when a slider goes to 100 percent:");
+    println!("Mean change of the other attributes' logits in the picture when a slider goes to 100 percent:");
     println!("  unlocked             {:.3}", changes[0]);
     for (round, change) in changes.iter().enumerate().skip(1) {
         let by = if round == 1 { "locked by its rows".to_owned() } else { format!("mended, round {}", round - 1) };
