@@ -379,7 +379,8 @@ fn directions_find_what_was_planted() {
     autoencoder::write_bundle(&run, &target, &details).expect("a bundle");
 
     let fit = FitOptions { iterations: 100, ..FitOptions::default() };
-    let job = DirectionsJob { bundle: target.clone(), data: folder.path().into(), attributes: table.clone(), validation: 16, fit };
+    let job =
+        DirectionsJob { bundle: target.clone(), data: folder.path().into(), attributes: table.clone(), validation: 16, fit: fit.clone() };
     let report = directions::add_to_bundle(&job, &Device::flex(), |_| {}).expect("directions");
     println!("{report:?}");
     assert_eq!((report.images, report.held_back), (16, true));
@@ -400,6 +401,20 @@ fn directions_find_what_was_planted() {
     assert!(logit > 0.5, "the classifier sees the edit: {logit}");
     assert!(bundle.weights.tensors["latents.std"].values.iter().all(|v| *v > 0.0));
     bundle.build(&Device::flex()).expect("networks");
+
+    // A slider's own ridge and strength, by whatever spelling.
+    let own = FitOptions {
+        ridge_of: [("bright left".to_owned(), 1e4)].into(),
+        strength_of: [("BRIGHT_LEFT".to_owned(), 2.5)].into(),
+        ..fit.clone()
+    };
+    directions::add_to_bundle(&DirectionsJob { fit: own.clone(), ..job.clone() }, &Device::flex(), |_| {}).expect("directions");
+    let changed = Bundle::load(&target).expect("the bundle");
+    assert_eq!(changed.weights.tensors["directions.strength"].values, [2.5, 1.0]);
+    assert_ne!(changed.weights.tensors["directions.weight"], *directions);
+    let unknown = FitOptions { ridge_of: [("beard".to_owned(), 1.0)].into(), ..own };
+    let error = directions::add_to_bundle(&DirectionsJob { fit: unknown, ..job.clone() }, &Device::flex(), |_| {});
+    assert!(error.expect_err("no such attribute").to_string().contains("Bright_Left"));
 
     let raw = DirectionsJob { fit: FitOptions { raw: true, ..fit }, ..job.clone() };
     directions::add_to_bundle(&raw, &Device::flex(), |_| {}).expect("directions");

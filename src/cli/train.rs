@@ -110,12 +110,18 @@ struct DirectionsArgs {
     /// How far sliders may also move what is usual beside their attribute: more is stronger, less is purer.
     #[arg(long, default_value_t = FitOptions::default().ridge)]
     ridge: f64,
+    /// The ridge of one slider, e.g. blond_hair=8. May be given many times.
+    #[arg(long, value_name = "NAME=RIDGE", value_parser = named_number, conflicts_with = "raw")]
+    ridge_of: Vec<(String, f64)>,
     /// Let sliders follow the classifier's own rows, as published: purer on a large model, hardly visible on a small one.
     #[arg(long, conflicts_with = "ridge")]
     raw: bool,
     /// What 100 percent of a slider is, as a multiple of the paper's scale
     #[arg(long, default_value_t = FitOptions::default().strength)]
     strength: f32,
+    /// The strength of one slider, e.g. smiling=1.5. May be given many times.
+    #[arg(long, value_name = "NAME=STRENGTH", value_parser = named_number)]
+    strength_of: Vec<(String, f64)>,
     /// What to compute on: auto, cpu, gpu or cuda.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -433,7 +439,15 @@ fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
         data: args.data.clone(),
         attributes: args.attributes.clone(),
         validation: args.validation,
-        fit: FitOptions { l2: args.l2, ridge: args.ridge, raw: args.raw, strength: args.strength, ..FitOptions::default() },
+        fit: FitOptions {
+            l2: args.l2,
+            ridge: args.ridge,
+            raw: args.raw,
+            strength: args.strength,
+            ridge_of: args.ridge_of.iter().cloned().collect(),
+            strength_of: args.strength_of.iter().map(|(name, strength)| (name.clone(), *strength as f32)).collect(),
+            ..FitOptions::default()
+        },
     };
     add_directions(&job, &args.device.open_for_32_bit()?)
 }
@@ -444,6 +458,15 @@ fn add_directions(job: &DirectionsJob, device: &NamedDevice) -> Result<(), Train
     bar.finish_and_clear();
     print_report(&report);
     Ok(())
+}
+
+/// `NAME=NUMBER`, the number positive.
+fn named_number(text: &str) -> Result<(String, f64), String> {
+    let (name, number) = text.split_once('=').ok_or("write it as NAME=NUMBER")?;
+    match number.trim().parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok((name.trim().to_owned(), number)),
+        _ => Err(format!("{number:?} is not a positive number")),
+    }
 }
 
 fn encoding_bar() -> ProgressBar {

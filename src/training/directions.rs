@@ -7,6 +7,7 @@
 //! is the discriminant itself, an infinite one the plain difference of the means, which also moves whatever is usual beside the
 //! attribute.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::optim::{Adam, AdamConfig, AdamState, Optimizer};
@@ -17,13 +18,14 @@ use super::data::AttributeTable;
 use super::latents::{self, Latents, Statistics};
 use super::{ImageSet, TrainError};
 use crate::checkpoint::Bundle;
+use crate::editing::attributes;
 use crate::model::parameters::WeightData;
 
 /// Latents that never vary must not make the covariance singular.
 const LEAST_RIDGE: f64 = 1e-4;
 
 /// How the classifier is fitted.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FitOptions {
     /// Full-batch steps.
     pub iterations: usize,
@@ -37,11 +39,37 @@ pub struct FitOptions {
     pub raw: bool,
     /// What 100 percent of a slider is, as a multiple of the published scale.
     pub strength: f32,
+    /// Attributes with a ridge or a strength of their own.
+    pub ridge_of: BTreeMap<String, f64>,
+    pub strength_of: BTreeMap<String, f32>,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { iterations: 300, rate: 0.03, l2: 1e-3, ridge: 2.0, raw: false, strength: 1.0 }
+        Self {
+            iterations: 300,
+            rate: 0.03,
+            l2: 1e-3,
+            ridge: 2.0,
+            raw: false,
+            strength: 1.0,
+            ridge_of: BTreeMap::new(),
+            strength_of: BTreeMap::new(),
+        }
+    }
+}
+
+impl FitOptions {
+    /// With the names in `ridge_of` and `strength_of` as the table spells them.
+    fn named_as(self, names: &[String]) -> Result<Self, TrainError> {
+        fn spelled<V>(values: BTreeMap<String, V>, names: &[String]) -> Result<BTreeMap<String, V>, TrainError> {
+            let spell = |(name, value): (String, V)| match attributes::find(&name, names) {
+                Some(found) => Ok((found.to_owned(), value)),
+                None => Err(TrainError::UnknownAttribute { name, known: names.join(", ") }),
+            };
+            values.into_iter().map(spell).collect()
+        }
+        Ok(Self { ridge_of: spelled(self.ridge_of, names)?, strength_of: spelled(self.strength_of, names)?, ..self })
     }
 }
 
@@ -57,8 +85,8 @@ pub struct Directions {
     /// What sliders follow, `[attribute, latent]`, rows of length 1. A row of zeros where all images agree. `None` = the classifier's
     /// rows.
     pub directions: Option<Vec<f32>>,
-    /// Of every slider, see [`FitOptions::strength`].
-    pub strength: f32,
+    /// Of each slider, see [`FitOptions::strength`].
+    pub strength: Vec<f32>,
 }
 
 /// How well the classifier tells the attributes apart.
@@ -104,11 +132,13 @@ pub fn fit(
         return None;
     }
     let (weight, bias) = fit_linear(&training, latents.dim, table.names.len(), options, device);
-    let directions = (!options.raw).then(|| training.discriminants(latents.dim, table.names.len(), options.ridge, device));
+    let ridges: Vec<f64> = table.names.iter().map(|name| *options.ridge_of.get(name).unwrap_or(&options.ridge)).collect();
+    let directions = (!options.raw).then(|| training.discriminants(latents.dim, &ridges, device));
+    let strength = table.names.iter().map(|name| *options.strength_of.get(name).unwrap_or(&options.strength)).collect();
     let judged = if validation.count > 0 { &validation } else { &training };
     let areas = judged.areas(&weight, &bias, latents.dim);
     let report = Report { auroc: table.names.iter().cloned().zip(areas).collect(), images: judged.count, held_back: validation.count > 0 };
-    Some((Directions { attributes: table.names.clone(), mean, std, weight, bias, directions, strength: options.strength }, report))
+    Some((Directions { attributes: table.names.clone(), mean, std, weight, bias, directions, strength }, report))
 }
 
 /// Normalised latents with their labels.
@@ -133,9 +163,9 @@ impl Examples {
             .collect()
     }
 
-    /// Ridge discriminants, `[attribute, latent]`, rows of length 1.
-    fn discriminants(&self, dim: usize, attributes: usize, ridge: f64, device: &Device) -> Vec<f32> {
-        let n = self.count;
+    /// Ridge discriminants, `[attribute, latent]`, rows of length 1; `ridges`: of each attribute.
+    fn discriminants(&self, dim: usize, ridges: &[f64], device: &Device) -> Vec<f32> {
+        let (n, attributes) = (self.count, ridges.len());
         let z: Tensor<2> = Tensor::from_data(TensorData::new(self.z.clone(), [n, dim]), device);
         let y: Tensor<2> = Tensor::from_data(TensorData::new(self.labels.clone(), [n, attributes]), device);
         let host = |tensor: Tensor<2>| -> Vec<f64> {
@@ -148,20 +178,27 @@ impl Examples {
         let mut covariance = host(z.clone().transpose().matmul(z) * (1.0 / n as f64));
         for (i, row) in covariance.chunks_exact_mut(dim).enumerate() {
             row.iter_mut().zip(&mean).for_each(|(c, m)| *c -= mean[i] * m);
-            row[i] += ridge.max(LEAST_RIDGE);
         }
-        let factor = cholesky(covariance, dim);
-        let direction = |(sum, positives): (&[f64], &f64)| {
+        let mut factors: Vec<(f64, Vec<f64>)> = Vec::new();
+        for ridge in ridges {
+            if factors.iter().all(|(known, _)| known != ridge) {
+                let mut ridged = covariance.clone();
+                (0..dim).for_each(|i| ridged[i * dim + i] += ridge.max(LEAST_RIDGE));
+                factors.push((*ridge, cholesky(ridged, dim)));
+            }
+        }
+        let direction = |((sum, positives), ridge): ((&[f64], &f64), &f64)| {
             let negatives = n as f64 - positives;
             if *positives == 0.0 || negatives == 0.0 {
                 return vec![0.0; dim];
             }
             let gap = sum.iter().zip(&mean).map(|(sum, mean)| sum / positives - (mean * n as f64 - sum) / negatives).collect();
-            let solved = solve(&factor, gap);
+            let factor = factors.iter().find(|(known, _)| known == ridge).map_or(&[][..], |(_, factor)| factor);
+            let solved = solve(factor, gap);
             let length = solved.iter().map(|v| v * v).sum::<f64>().sqrt();
             solved.into_iter().map(|v| if length > 0.0 { (v / length) as f32 } else { 0.0 }).collect()
         };
-        sums.chunks_exact(dim).zip(&positives).flat_map(direction).collect()
+        sums.chunks_exact(dim).zip(&positives).zip(ridges).flat_map(direction).collect()
     }
 }
 
@@ -269,6 +306,7 @@ pub struct DirectionsJob {
 pub fn add_to_bundle(job: &DirectionsJob, device: &Device, tick: impl FnMut(usize)) -> Result<Report, TrainError> {
     // The table is small and the data set is not: a mistake in it should show at once.
     let table = AttributeTable::load(&job.attributes)?;
+    let options = job.fit.clone().named_as(&table.names)?;
     let mut bundle = Bundle::load(&job.bundle)?;
     let config = &bundle.manifest.config;
     let data = ImageSet::load(&job.data, config.image_size, job.validation)?;
@@ -277,7 +315,7 @@ pub fn add_to_bundle(job: &DirectionsJob, device: &Device, tick: impl FnMut(usiz
     // A latent DPM samples latents as they were normalised when it was trained.
     let kept = Statistics::of(&bundle).filter(|_| bundle.manifest.config.latent_dpm.is_some());
     let statistics = kept.unwrap_or_else(|| latents.statistics(data.training()));
-    let (directions, report) = fit(&latents, &data, &table, statistics, &job.fit, device)
+    let (directions, report) = fit(&latents, &data, &table, statistics, &options, device)
         .ok_or_else(|| TrainError::NoLabels { path: job.attributes.clone(), first: data.names[0].clone() })?;
     store(&mut bundle, directions, &report, data.training(), &job.data);
     let folder = bundle.folder.clone();
@@ -297,7 +335,8 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
     bundle.weights.tensors.remove("directions.strength");
     // Found with the former sliders.
     bundle.weights.tensors.remove("directions.response");
-    let strength = (directions.strength != 1.0).then(|| ("directions.strength", vec![attributes], vec![directions.strength; attributes]));
+    let is_usual = directions.strength.iter().all(|strength| *strength == 1.0);
+    let strength = (!is_usual).then_some(("directions.strength", vec![attributes], directions.strength));
     let followed = directions.directions.map(|values| ("directions.weight", vec![attributes, dim], values));
     for (name, shape, values) in tensors.into_iter().chain(followed).chain(strength) {
         bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
