@@ -3,8 +3,8 @@
 //! A lock keeps a slider off the classifier's rows of other attributes, which holds the latent still. The picture is what a person
 //! sees, and a decoder answers a step in the latent with more than that step: a smile it was asked for without open lips may open
 //! them all the same. So every slider is tried on a few faces, somebody reads the attributes from the picture, and each attribute gets
-//! a row that predicts what is read *there*. Locks follow these rows. The reader is the bundle's own encoder and classifier, or better
-//! a critic: a network that was trained on photos alone and is not taken in by what only the encoder sees. Not in the paper.
+//! a row that predicts what is read *there*. Locks follow these rows. The reader is the bundle's own encoder and classifier, or a
+//! critic: a network that was trained on photos alone and is not taken in by what only the encoder sees. Not in the paper.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -29,8 +29,9 @@ pub struct ResponsesArgs {
     /// Steps of each decode.
     #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
     steps: usize,
-    /// A `train judge` run that reads the pictures: the model's own encoder sees in them what nobody else does. Not the one that
-    /// `evaluate` is to ask, which should not have had a say in the edits [default: the model's own encoder].
+    /// A `train judge` run that reads the pictures, as the model's own encoder sees in them what nobody else does: locks hold the
+    /// rest stiller, and the edit, too. Not the judge that `evaluate` is to ask, which should not have had a say in the edits
+    /// [default: the model's own encoder].
     #[arg(long, value_name = "RUN")]
     critic: Option<PathBuf>,
     /// What to compute on: auto, cpu, gpu or cuda.
