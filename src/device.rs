@@ -147,24 +147,8 @@ pub fn list() -> Vec<(DeviceChoice, String)> {
     found
 }
 
-/// Has the tensor library keep what it finds out about graphics cards in the user's own folder. By itself it would take a folder of the
-/// place where it was built.
-#[cfg(feature = "tuning-cache")]
-fn keep_tuning() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        if let Some(folder) = crate::studio::own_folder() {
-            cubecl_environment::environment::set_root(folder.join("graphics-cards"));
-        }
-    });
-}
-
-#[cfg(not(feature = "tuning-cache"))]
-fn keep_tuning() {}
-
 /// Every wgpu adapter, and whether it is a card and not a software rasteriser.
 fn adapters() -> Vec<(NamedDevice, bool)> {
-    keep_tuning();
     // Without any driver the adapter search panics inside the GPU library.
     quietly(|| {
         let devices = Device::enumerate(DeviceType::Wgpu).into_vec();
@@ -184,7 +168,6 @@ fn first_wgpu(hardware: bool) -> Option<NamedDevice> {
 
 #[cfg(feature = "cuda")]
 fn cuda() -> Option<NamedDevice> {
-    keep_tuning();
     quietly(|| {
         let device = Device::enumerate(DeviceType::Cuda).into_vec().into_iter().next()?;
         let name = device.identity().map_or_else(|| "CUDA".to_owned(), |identity| format!("{} (CUDA)", identity.name));
