@@ -94,7 +94,8 @@ impl Autoencoder {
         Ok(Self { config: config.clone(), schedule, networks, latent_dpm, cost, device: p.device().clone() })
     }
 
-    /// The same model on the CPU's own kernels, many times faster there than the tensor library. Tensors must be the CPU's.
+    /// The same model on the CPU's own kernels, many times faster there than the tensor library, its weights kept as `storage` says.
+    /// Tensors must be the CPU's. A model that is on them already stays as it is.
     pub fn on_cpu_kernels(mut self, storage: cpu::Storage) -> Self {
         if let Networks::Tensors { encoder, decoder } = &self.networks {
             self.networks = Networks::Cpu {

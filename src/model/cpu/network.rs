@@ -3,7 +3,7 @@
 //! Both are made from the networks that [`crate::model`] built, so that the architecture is written down once.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::attention::Attention;
 use super::buffer::{Aligned, Buffer, Pool};
@@ -352,32 +352,40 @@ impl<K: std::hash::Hash + Eq> Recent<K> {
         Self(Mutex::new(HashMap::new()))
     }
 
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<[f32]>>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    // Computing is left to other threads, and whoever waits for them may take up any other work meanwhile: never under the lock.
     fn get(&self, key: K, compute: impl FnOnce() -> Vec<f32>) -> Arc<[f32]> {
-        let mut known = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(value) = known.get(&key) {
-            return value.clone();
-        }
-        let value: Arc<[f32]> = compute().into();
-        if (known.len() + 1) * value.len() > Self::MOST {
-            known.clear();
-        }
-        known.insert(key, value.clone());
-        value
+        let known = self.lock().get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let value: Arc<[f32]> = compute().into();
+            self.keep(value.len(), [(key, value.clone())]);
+            value
+        })
     }
 
     /// Computes what is not known of these in one go, all of the same length, as far as they can be kept.
     fn get_ready(&self, keys: impl IntoIterator<Item = K>, length: usize, compute: impl FnOnce(&[K]) -> Vec<f32>) {
-        let mut known = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let missing = keys.into_iter().filter(|key| !known.contains_key(key));
-        let missing: Vec<K> = missing.take(Self::MOST / length).collect();
-        if missing.is_empty() {
-            return;
+        let missing: Vec<K> = {
+            let known = self.lock();
+            keys.into_iter().filter(|key| !known.contains_key(key)).take(Self::MOST / length).collect()
+        };
+        if !missing.is_empty() {
+            let values = compute(&missing);
+            self.keep(length, missing.into_iter().zip(values.chunks_exact(length).map(Arc::from)));
         }
-        if (known.len() + missing.len()) * length > Self::MOST {
+    }
+
+    /// Keeps values of one length, if need be instead of all others.
+    fn keep(&self, length: usize, values: impl IntoIterator<Item = (K, Arc<[f32]>)>) {
+        let values: Vec<_> = values.into_iter().collect();
+        let mut known = self.lock();
+        if (known.len() + values.len()) * length > Self::MOST {
             known.clear();
         }
-        let values = compute(&missing);
-        known.extend(missing.into_iter().zip(values.chunks_exact(length).map(Arc::from)));
+        known.extend(values);
     }
 }
 
