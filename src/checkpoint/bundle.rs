@@ -152,7 +152,7 @@ impl Bundle {
     }
 
     /// How the CPU's kernels keep the weights: in no more bits than they came in.
-    fn storage(&self) -> Storage {
+    pub(crate) fn storage(&self) -> Storage {
         match self.manifest.weights.precision {
             Precision::F16 => Storage::Shorts,
             Precision::F32 => Storage::Floats,

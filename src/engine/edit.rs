@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::ModelCard;
 use crate::checkpoint::{Bundle, CheckpointError};
-use crate::device::{DeviceChoice, DeviceError};
+use crate::device::{DeviceChoice, DeviceError, NamedDevice};
 use crate::diffusion::{Chain, Inversion, lerp, slerp, slerp_inferred};
 use crate::editing::sidecar::{ModelEntry, SidecarError};
 use crate::editing::{Crop, LatentSpace, Recipe};
@@ -41,6 +41,22 @@ pub enum EditError {
     NoLatentDpm,
     #[error("the model's output could not be read back from the device: {0}")]
     ReadBack(String),
+}
+
+/// The networks of a bundle, and the device that they are on: what was asked for, or where they decode fastest.
+pub(crate) fn open(bundle: Bundle, choice: DeviceChoice) -> Result<(Autoencoder, NamedDevice), EditError> {
+    let processor = DeviceChoice::Cpu.open()?;
+    if choice == DeviceChoice::Auto {
+        let model = bundle.build(&processor.device)?;
+        if choice.for_step(model.cost.step_gflop) == DeviceChoice::Cpu {
+            let storage = bundle.storage();
+            // Before the kernels copy them: the weights need not lie in memory three times.
+            drop(bundle);
+            return Ok((model.on_cpu_kernels(storage), processor));
+        }
+    }
+    let device = choice.open()?;
+    Ok((bundle.into_model(&device)?, device))
 }
 
 /// A bundle on a device.
@@ -105,10 +121,9 @@ impl Latents {
 
 impl Editor {
     pub fn load(bundle: &Path, choice: DeviceChoice) -> Result<Self, EditError> {
-        let device = choice.open()?;
         let bundle = Bundle::load(bundle)?;
         let (space, folder, manifest) = (bundle.latent_space(), bundle.folder.clone(), bundle.manifest.clone());
-        let model = bundle.into_model(&device)?;
+        let (model, device) = open(bundle, choice)?;
         let card = ModelCard { folder, cost: model.cost, device: device.name, manifest };
         let detector = Detector::built_in()?;
         memory::give_back();

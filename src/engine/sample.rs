@@ -8,7 +8,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 use thiserror::Error;
 
-use super::edit::{EditError, values};
+use super::edit::{self, EditError, values};
 use crate::checkpoint::Bundle;
 use crate::device::DeviceChoice;
 use crate::diffusion::{Chain, Direction};
@@ -64,8 +64,8 @@ impl Sampler {
         if bundle.manifest.config.latent_dpm.is_none() || space.mean.is_empty() || space.std.is_empty() {
             return Err(SampleError::NoLatentDpm { name: bundle.manifest.name });
         }
-        let device = choice.open().map_err(EditError::from)?;
-        Ok(Self { model: bundle.into_model(&device)?, space, noise: StdRng::seed_from_u64(seed), options })
+        let (model, _) = edit::open(bundle, choice)?;
+        Ok(Self { model, space, noise: StdRng::seed_from_u64(seed), options })
     }
 
     /// The next `count` faces, decoded at once. `tick` hears of every step of their chain.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{BenchError, Timing, timed};
 use crate::checkpoint::Bundle;
 use crate::device::DeviceChoice;
-use crate::engine::edit::EditError;
+use crate::engine::edit::{self, EditError};
 use crate::model::{Autoencoder, DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, cpu};
 
 /// Shapes of networks that others have published figures for.
@@ -74,22 +74,22 @@ pub struct Step {
 }
 
 pub fn measure(network: Option<Network>, bundle: &Path, device: DeviceChoice, repeat: u32) -> Result<Measured, BenchError> {
-    let device = device.open().map_err(EditError::from)?;
-    let (name, model) = match network {
+    let (name, model, device) = match network {
         Some(network) => {
+            let device = device.open().map_err(EditError::from)?;
             let mut parameters = Parameters::random(&device.device).computing_in(device.compute);
             let model = Autoencoder::build_networks(&network.config(), &mut parameters).map_err(|e| BenchError::Network(e.to_string()))?;
-            (format!("{network:?}, random weights").to_lowercase(), model)
+            let model = if device.is_cpu() { model.on_cpu_kernels(cpu::Storage::Floats) } else { model };
+            (format!("{network:?}, random weights").to_lowercase(), model, device)
         }
         None => {
             let bundle = Bundle::load(bundle).map_err(EditError::from)?;
-            (bundle.manifest.name.clone(), bundle.into_model(&device).map_err(EditError::from)?)
+            let name = bundle.manifest.name.clone();
+            let (model, device) = edit::open(bundle, device)?;
+            (name, model, device)
         }
     };
-    let (backend, model) = match device.is_cpu() {
-        true => (format!("{}, {} kernels", device.name, cpu::instruction_set()), model.on_cpu_kernels(cpu::Storage::Floats)),
-        false => (device.name, model),
-    };
+    let backend = if device.is_cpu() { format!("{}, {} kernels", device.name, cpu::instruction_set()) } else { device.name };
     let cost = model.cost;
     let name = format!("{name}: {:.1} million parameters, {:.2} GFLOP a guided step", cost.parameters as f64 / 1e6, cost.step_gflop);
     let threads = rayon::current_num_threads();
