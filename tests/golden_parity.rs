@@ -219,11 +219,15 @@ fn on_the_gpu_backend() {
         return;
     };
     let (bundle, golden) = (bundle(), Golden::new(&device));
-    let model = bundle.build(&device).expect("networks");
+    // The tensor library's operations, as in training.
+    single_passes(&bundle.build(&device).expect("networks"), &golden, SINGLE);
+    // What the window and the command line use.
+    let model = bundle.build_for_use(&device).expect("networks");
     single_passes(&model, &golden, SINGLE);
     chains(&model, &bundle, &golden);
     if device.supports_dtype(FloatDType::F16) {
-        single_passes(&narrow(&device, FloatDType::F16), &golden, SINGLE_F16_SUMS);
+        let half = Some(FloatDType::F16);
+        single_passes(&narrow(&device, FloatDType::F16).on_gpu_kernels(half), &golden, SINGLE_F16_SUMS);
     } else {
         println!("SKIPPED 16-bit floats on the GPU backend: the adapter has none");
     }

@@ -1,8 +1,9 @@
 //! The networks of one bundle, put together: photo to latents, latents to photo.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::cpu::{self, Noisy};
+use super::gpu;
 use super::{Encoder, LatentDpm, ModelConfig, ParameterError, Parameters, ShiftDecoder, Weights};
 use crate::diffusion::{Chain, Direction, Inversion, Schedule, Solver, guided_noise};
 
@@ -24,6 +25,8 @@ enum Networks {
     Tensors { encoder: Encoder, decoder: Box<ShiftDecoder> },
     /// Kernels of our own, on the CPU.
     Cpu { encoder: cpu::Encoder, decoder: Box<cpu::Decoder> },
+    /// The decoder in few kernels, on a graphics card. The encoder looks at a photo once.
+    Gpu { encoder: Encoder, decoder: gpu::Decoder },
 }
 
 /// What a model weighs and what a step costs.
@@ -106,6 +109,21 @@ impl Autoencoder {
         self
     }
 
+    /// The same model with its decoder in kernels of our own for graphics cards, where there is a card and they have what the model needs;
+    /// `compute` is the type of its products where it is narrower than 32 bits.
+    pub fn on_gpu_kernels(mut self, compute: Option<FloatDType>) -> Self {
+        if gpu::Decoder::takes(&self.config, &self.device) {
+            self.networks = match self.networks {
+                Networks::Tensors { encoder, decoder } => {
+                    let decoder = gpu::Decoder::new(&decoder, &self.config, compute);
+                    Networks::Gpu { encoder, decoder }
+                }
+                others => others,
+            };
+        }
+        self
+    }
+
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -118,7 +136,7 @@ impl Autoencoder {
     /// The semantic latent of images `[batch, 3, size, size]` in [-1, 1]: `[batch, latent]`.
     pub fn semantic_latent(&self, x_0: Tensor<4>) -> Tensor<2> {
         match &self.networks {
-            Networks::Tensors { encoder, .. } => encoder.forward(x_0),
+            Networks::Tensors { encoder, .. } | Networks::Gpu { encoder, .. } => encoder.forward(x_0),
             Networks::Cpu { encoder, .. } => {
                 let batch = x_0.dims()[0];
                 self.tensor(encoder.forward(&floats(x_0)), [batch, self.config.latent_dim])
@@ -134,6 +152,7 @@ impl Autoencoder {
                 let shape = x_t.dims();
                 self.tensor(decoder.noise(Noisy { x_t: &floats(x_t), timesteps }), shape)
             }
+            Networks::Gpu { decoder, .. } => decoder.noise(x_t, timesteps),
         }
     }
 
@@ -155,13 +174,14 @@ impl Autoencoder {
                 let (eps, gradients) = decoder.guided(Noisy { x_t: &floats(x_t), timesteps }, &latents);
                 (self.tensor(eps, shape), gradients.into_iter().map(|g| self.tensor(g, shape)).collect())
             }
+            Networks::Gpu { decoder, .. } => decoder.guided(x_t, timesteps, latents),
         }
     }
 
     /// The same as [`Autoencoder::guided`] for the first step of a decode, of which all but `G` is remembered where that saves time.
     fn guided_first(&self, x_t: Tensor<4>, timesteps: &[usize], z: Tensor<2>) -> (Tensor<4>, Tensor<4>) {
         match &self.networks {
-            Networks::Tensors { .. } => self.guided(x_t, timesteps, z),
+            Networks::Tensors { .. } | Networks::Gpu { .. } => self.guided(x_t, timesteps, z),
             Networks::Cpu { decoder, .. } => {
                 let shape = x_t.dims();
                 let (eps, mut gradients) = decoder.guided_first(Noisy { x_t: &floats(x_t), timesteps }, &[&floats(z)]);
@@ -186,10 +206,12 @@ impl Autoencoder {
 
     /// The timestep of a chain's next step. At the first one, everything that all its timesteps ask for is computed together.
     fn next_timestep(&self, chain: &Chain<4>) -> Option<usize> {
-        if let Networks::Cpu { decoder, .. } = &self.networks
-            && chain.done() == 0
-        {
-            decoder.get_ready(chain.timesteps_ahead());
+        if chain.done() == 0 {
+            match &self.networks {
+                Networks::Tensors { .. } => {}
+                Networks::Cpu { decoder, .. } => decoder.get_ready(chain.timesteps_ahead()),
+                Networks::Gpu { decoder, .. } => decoder.get_ready(chain.timesteps_ahead()),
+            }
         }
         chain.timestep()
     }

@@ -6,7 +6,7 @@ use burn::tensor::module::{avg_pool2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{FloatDType, Tensor};
 
-use super::layers::{Conv, GroupNorm, Linear, product};
+use super::layers::{Conv, GroupNorm, Linear, product, values};
 use super::parameters::{Init, ParameterError, Parameters};
 
 /// What a residual block does to the resolution.
@@ -128,6 +128,27 @@ impl Attention {
             heads,
             new_order,
         })
+    }
+
+    /// Weight `[3 * channels, channels]` and bias of the layer before the products, its rows in one order whichever was published: all
+    /// queries, already divided by the square root of a head's width, then all keys, then all values, each head by head.
+    pub(super) fn qkv_by_part(&self) -> (Vec<f32>, Vec<f32>) {
+        let (weight, bias) = (values(&self.qkv.weight), values(&self.qkv.bias));
+        let channels = self.norm.channels();
+        let width = channels / self.heads;
+        // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
+        let source = |row: usize| -> (usize, f32) {
+            let (part, head, i) = (row / channels, row % channels / width, row % width);
+            let scale = if part == 0 { 1.0 / (width as f32).sqrt() } else { 1.0 };
+            (if self.new_order { row } else { (head * 3 + part) * width + i }, scale)
+        };
+        let mut rows = Vec::with_capacity(weight.len());
+        let mut biases = Vec::with_capacity(bias.len());
+        for (from, scale) in (0..3 * channels).map(source) {
+            rows.extend(weight[from * channels..(from + 1) * channels].iter().map(|v| v * scale));
+            biases.push(bias[from] * scale);
+        }
+        (rows, biases)
     }
 
     /// `[batch, channel, height, width]`, same out.

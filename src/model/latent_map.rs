@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::config::ModelConfig;
-use super::layers::{Conv, Linear};
+use super::layers::{Conv, Linear, values};
 use super::parameters::{ParameterError, Parameters};
 
 /// `z` through one linear layer to a map of few channels at the decoder's grid, and a 3 x 3 convolution to the first level's width; the
@@ -33,6 +33,17 @@ impl LatentMap {
             let linear = Linear::new(p, "linear", config.latent_dim, channels * grid * grid)?;
             Ok(Some(Self { linear, conv: Conv::zeroed(p, "conv", channels, width, 3)?, grid }))
         })
+    }
+
+    /// Weight `[grid * grid * channels, latent]` and bias of the linear layer with a pixel's channels side by side; as published, each
+    /// channel's pixels are.
+    pub(super) fn linear_by_pixel(&self) -> (Vec<f32>, Vec<f32>) {
+        let (weight, bias) = (values(&self.linear.weight), values(&self.linear.bias));
+        let pixels = self.grid * self.grid;
+        let (channels, width) = (bias.len() / pixels, weight.len() / bias.len());
+        let from = |i: usize| i % channels * pixels + i / channels;
+        let rows = (0..bias.len()).flat_map(|i| &weight[from(i) * width..][..width]).copied().collect();
+        (rows, (0..bias.len()).map(|i| bias[from(i)]).collect())
     }
 
     /// `z` (`[batch, latent]`) to what is added to a skip, `[batch, first level's channels, grid, grid]`.

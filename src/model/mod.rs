@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod config;
 pub mod cpu;
 pub mod encoder;
+pub mod gpu;
 pub mod latent_dpm;
 mod latent_map;
 pub mod layers;

@@ -24,23 +24,9 @@ const POSITIONS: usize = 48;
 
 impl Attention {
     pub fn new(layer: &blocks::Attention, storage: Storage) -> Self {
-        let (weight, bias) = (values(&layer.qkv.weight), values(&layer.qkv.bias));
-        let (channels, heads) = (layer.norm.channels(), layer.heads);
-        let width = channels / heads;
-        // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
-        let source = |row: usize| -> (usize, f32) {
-            let (part, head, i) = (row / channels, row % channels / width, row % width);
-            let scale = if part == 0 { 1.0 / (width as f32).sqrt() } else { 1.0 };
-            (if layer.new_order { row } else { (head * 3 + part) * width + i }, scale)
-        };
-        let mut rows = Vec::with_capacity(weight.len());
-        let mut biases = Vec::with_capacity(bias.len());
-        for (from, scale) in (0..3 * channels).map(source) {
-            rows.extend(weight[from * channels..(from + 1) * channels].iter().map(|v| v * scale));
-            biases.push(bias[from] * scale);
-        }
+        let (weight, bias) = layer.qkv_by_part();
         let out = Dense::new(&values(&layer.proj_out.weight), &values(&layer.proj_out.bias), storage);
-        Self { norm: Norm::new(&layer.norm), qkv: Dense::new(&rows, &biases, storage), out, heads }
+        Self { norm: Norm::new(&layer.norm), qkv: Dense::new(&weight, &bias, storage), out, heads: layer.heads }
     }
 
     pub fn bytes(&self) -> usize {

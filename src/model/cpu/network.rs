@@ -304,14 +304,12 @@ struct LatentMap {
 
 impl LatentMap {
     fn new(map: &latent_map::LatentMap, config: &ModelConfig, storage: Storage) -> Self {
-        let (channels, pixels) = (config.latent_map, config.grid() * config.grid());
-        // The published order is channels first; here a pixel's channels lie together.
-        let (weight, bias) = (values(&map.linear.weight), values(&map.linear.bias));
-        let from = |i: usize| i % channels * pixels + i / channels;
-        let width = config.latent_dim;
-        let weight: Vec<f32> = (0..bias.len()).flat_map(|i| weight[from(i) * width..][..width].iter().copied()).collect();
-        let bias: Vec<f32> = (0..bias.len()).map(|i| bias[from(i)]).collect();
-        Self { linear: Dense::new(&weight, &bias, storage), conv: convolution(&map.conv, config.grid(), storage), channels }
+        let (weight, bias) = map.linear_by_pixel();
+        Self {
+            linear: Dense::new(&weight, &bias, storage),
+            conv: convolution(&map.conv, config.grid(), storage),
+            channels: config.latent_map,
+        }
     }
 
     /// The features of the first level with the maps of these latents (`[batch, latent]`) added; `None` in the place of all others.

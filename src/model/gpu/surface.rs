@@ -1,0 +1,390 @@
+//! Tensors on a card, and what starts kernels on them.
+
+use std::sync::OnceLock;
+
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::DType;
+use burn::tensor::ops::ConvOptions;
+use burn_cubecl::CubeDevice;
+use burn_cubecl::cubecl::calculate_cube_count_elemwise;
+use burn_cubecl::cubecl::client::Client;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
+use burn_cubecl::kernel::conv::{ConvStrategy, conv_forward_nhwc};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::ops::{permute, reshape};
+use burn_cubecl::tensor::CubeTensor;
+use half::{bf16, f16};
+
+use super::kernels;
+
+/// Where a pass runs, and what it multiplies in.
+#[derive(Clone)]
+pub struct Surface {
+    client: Client,
+    device: CubeDevice,
+    compute: DType,
+}
+
+/// A parameter: floats, until a pass first asks for them on its card, in the type that they are needed in there.
+#[derive(Debug)]
+pub struct Parameter {
+    shape: Vec<usize>,
+    /// As the bytes of that type.
+    bytes: Vec<u8>,
+    dtype: DType,
+    uploaded: OnceLock<CubeTensor>,
+}
+
+impl Parameter {
+    pub fn new(values: &[f32], shape: &[usize], dtype: DType) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>());
+        Self { shape: shape.to_vec(), bytes: bytes_of(values, dtype), dtype, uploaded: OnceLock::new() }
+    }
+
+    /// Of the last axis.
+    pub fn width(&self) -> usize {
+        self.shape.last().copied().unwrap_or_default()
+    }
+
+    fn on(&self, surface: &Surface) -> CubeTensor {
+        self.uploaded.get_or_init(|| surface.upload(&self.bytes, &self.shape, self.dtype)).clone()
+    }
+}
+
+fn bytes_of(values: &[f32], dtype: DType) -> Vec<u8> {
+    match dtype {
+        DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        DType::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// A convolution with padding `kernel / 2`, in the type that the pass multiplies in.
+#[derive(Debug)]
+pub struct Convolution {
+    /// `[output, kernel, kernel, input]`.
+    pub weight: Parameter,
+    pub bias: Parameter,
+    pub kernel: usize,
+}
+
+/// A fully connected layer. Products are in the type of its weight, the bias is 32-bit.
+#[derive(Debug)]
+pub struct Dense {
+    /// `[output, input]`.
+    pub weight: Parameter,
+    pub bias: Parameter,
+}
+
+/// Group norm.
+#[derive(Debug)]
+pub struct Norm {
+    pub gain: Parameter,
+    pub offset: Parameter,
+}
+
+/// The part of an embedding's modulations that is one block's: `[rows, all blocks']`, from a column on.
+#[derive(Clone, Copy)]
+pub struct Modulation<'a> {
+    pub rows: &'a Rows,
+    pub start: usize,
+}
+
+/// A row for each image, or one row for all.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub tensor: CubeTensor,
+    pub first: usize,
+    pub shared: bool,
+}
+
+impl Rows {
+    fn width(&self) -> usize {
+        self.tensor.meta.shape()[1]
+    }
+
+    /// Where the first image's values start, and how much further each next one's do.
+    fn place(&self, column: usize) -> (u32, u32) {
+        ((self.first * self.width() + column) as u32, if self.shared { 0 } else { self.width() as u32 })
+    }
+}
+
+const EXPECT: &str = "the tensor library has a kernel for every shape";
+
+impl Surface {
+    pub fn of(tensor: &CubeTensor, compute: DType) -> Self {
+        Self { client: tensor.client.clone(), device: tensor.device.clone(), compute }
+    }
+
+    pub fn upload(&self, bytes: &[u8], shape: &[usize], dtype: DType) -> CubeTensor {
+        let handle = self.client.create_from_slice(bytes);
+        CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape.into(), handle, dtype)
+    }
+
+    pub fn upload_floats(&self, values: &[f32], shape: &[usize]) -> CubeTensor {
+        self.upload(&bytes_of(values, DType::F32), shape, DType::F32)
+    }
+
+    pub fn empty(&self, shape: &[usize], dtype: DType) -> CubeTensor {
+        empty_device_contiguous_dtype(self.client.clone(), self.device.clone(), shape.into(), dtype)
+    }
+
+    /// As many units as there are values.
+    fn for_each(&self, values: usize) -> (CubeCount, CubeDim) {
+        let dim = CubeDim::new(&self.client, values);
+        (calculate_cube_count_elemwise(&self.client, values, dim), dim)
+    }
+
+    /// Units of one cube for so many values: a power of two.
+    fn units(&self, values: usize) -> u32 {
+        let most = self.client.properties().hardware.max_units_per_cube.min(256);
+        (values.next_power_of_two() as u32).clamp(1, 1 << most.ilog2())
+    }
+
+    /// `x`: `[batch, side, side, channel]`, same out, in the type that products are in.
+    pub fn norm(&self, norm: &Norm, x: &CubeTensor, modulations: &[Modulation], silu: bool) -> CubeTensor {
+        let (batch, positions, channels) = extent(x);
+        let y = self.empty(x.meta.shape(), self.compute);
+        let per_group = channels / crate::model::layers::GROUPS;
+        let units = self.units(positions * per_group / 4);
+        let gain = norm.gain.on(self);
+        let [time, latent] = [0, 1].map(|i| match modulations.get(i) {
+            Some(part) => (part.rows.tensor.clone(), part.rows.place(part.start)),
+            None => (gain.clone(), (0, 0)),
+        });
+        kernels::norm::launch(
+            &self.client,
+            CubeCount::Static((batch * crate::model::layers::GROUPS) as u32, 1, 1),
+            CubeDim::new_1d(units),
+            x.clone().into_buffer_arg(),
+            gain.into_buffer_arg(),
+            norm.offset.on(self).into_buffer_arg(),
+            time.0.into_buffer_arg(),
+            latent.0.into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            positions as u32,
+            time.1.0,
+            time.1.1,
+            latent.1.0,
+            latent.1.1,
+            per_group as u32,
+            modulations.len() as u32,
+            silu,
+            units,
+            types([x.dtype, self.compute]),
+        );
+        y
+    }
+
+    /// `x`: `[batch, side, side, input]` in the type that products are in, as is what comes out.
+    pub fn convolve(&self, conv: &Convolution, x: CubeTensor) -> CubeTensor {
+        let options = ConvOptions::new([1, 1], [conv.kernel / 2; 2], [1, 1], 1);
+        let (weight, bias) = (conv.weight.on(self), conv.bias.on(self));
+        into_contiguous(conv_forward_nhwc::<2>(x, weight, Some(bias), options, ConvStrategy::default()).expect(EXPECT))
+    }
+
+    /// `x`: `[rows, input]` in the weight's type, as is what comes out: `[rows, output]`. Without the bias.
+    pub fn product(&self, dense: &Dense, x: CubeTensor) -> CubeTensor {
+        let weight = permute(dense.weight.on(self), &[1, 0]);
+        let dtype = x.dtype;
+        into_contiguous(matmul(x, weight, None, MatmulStrategy::default(), dtype).expect(EXPECT))
+    }
+
+    /// The same with the bias, in 32 bits, and SiLU on request.
+    pub fn dense(&self, dense: &Dense, x: CubeTensor, silu: bool) -> CubeTensor {
+        let x = self.product(dense, x);
+        self.finish(&x, Some(&dense.bias), silu, DType::F32)
+    }
+
+    /// `x` in another type, with a bias by channel and SiLU on request.
+    pub fn finish(&self, x: &CubeTensor, bias: Option<&Parameter>, silu: bool, dtype: DType) -> CubeTensor {
+        let y = self.empty(x.meta.shape(), dtype);
+        let (count, dim) = self.for_each(values(x));
+        let bias_on_card = bias.map_or_else(|| x.clone(), |bias| bias.on(self));
+        // Nothing is read of it where there is none, but its type has to fit.
+        let bias_on_card = if bias_on_card.dtype == DType::F32 { bias_on_card } else { self.empty(&[1], DType::F32) };
+        kernels::finish::launch(
+            &self.client,
+            count,
+            dim,
+            x.clone().into_buffer_arg(),
+            bias_on_card.into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            channels(x) as u32,
+            bias.is_some(),
+            silu,
+            types([x.dtype, dtype]),
+        );
+        y
+    }
+
+    /// `x` in 32 bits.
+    pub fn floats(&self, x: CubeTensor) -> CubeTensor {
+        if x.dtype == DType::F32 { x } else { self.finish(&x, None, false, DType::F32) }
+    }
+
+    /// `x` in the type that products are in.
+    pub fn narrowed(&self, x: &CubeTensor) -> CubeTensor {
+        if x.dtype == self.compute { x.clone() } else { self.finish(x, None, false, self.compute) }
+    }
+
+    /// `x + h`, with a bias by channel; `x` and the sum are 32-bit.
+    pub fn add(&self, x: &CubeTensor, h: &CubeTensor, bias: Option<&Parameter>) -> CubeTensor {
+        let y = self.empty(x.meta.shape(), DType::F32);
+        let (count, dim) = self.for_each(values(x));
+        kernels::add::launch(
+            &self.client,
+            count,
+            dim,
+            x.clone().into_buffer_arg(),
+            h.clone().into_buffer_arg(),
+            bias.map_or_else(|| x.clone(), |bias| bias.on(self)).into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            channels(x) as u32,
+            bias.is_some(),
+            types([h.dtype])[0],
+        );
+        y
+    }
+
+    /// Two 32-bit maps of one size as one with the channels of both.
+    pub fn join(&self, a: &CubeTensor, b: &CubeTensor) -> CubeTensor {
+        let mut shape = a.meta.shape().to_vec();
+        let last = shape.len() - 1;
+        shape[last] += channels(b);
+        let y = self.empty(&shape, DType::F32);
+        let (count, dim) = self.for_each(values(&y));
+        kernels::join::launch(
+            &self.client,
+            count,
+            dim,
+            a.clone().into_buffer_arg(),
+            b.clone().into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            channels(a) as u32,
+            channels(b) as u32,
+        );
+        y
+    }
+
+    /// Twice the side of `[batch, side, side, channel]`, or half of it.
+    pub fn resample(&self, x: &CubeTensor, up: bool) -> CubeTensor {
+        let &[batch, side, _, channels] = &x.meta.shape()[..] else { unreachable!("a map has four axes") };
+        let side = if up { 2 * side } else { side / 2 };
+        let y = self.empty(&[batch, side, side, channels], x.dtype);
+        let (count, dim) = self.for_each(values(&y));
+        kernels::resample::launch(
+            &self.client,
+            count,
+            dim,
+            x.clone().into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            side as u32,
+            channels as u32,
+            up,
+            types([x.dtype])[0],
+        );
+        y
+    }
+
+    /// `qkv`: `[batch * positions, 3 * channel]` without its bias; `[batch * positions, channel]` in the same type out.
+    pub fn attention(&self, qkv: &CubeTensor, bias: &Parameter, batch: usize, heads: usize) -> CubeTensor {
+        let rows = qkv.meta.shape()[0];
+        let (positions, channels) = (rows / batch, channels(qkv) / 3);
+        let y = self.empty(&[rows, channels], qkv.dtype);
+        let units = self.units(positions.min(128));
+        kernels::attention::launch(
+            &self.client,
+            CubeCount::Static(positions as u32, (batch * heads) as u32, 1),
+            CubeDim::new_1d(units),
+            qkv.clone().into_buffer_arg(),
+            bias.on(self).into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            positions as u32,
+            heads as u32,
+            (channels / heads) as u32,
+            units,
+            types([qkv.dtype])[0],
+        );
+        y
+    }
+
+    /// Images `[batch, 3, size, size]` as maps of patches, in the type that products are in.
+    pub fn fold(&self, x: &CubeTensor, patch: usize) -> CubeTensor {
+        let &[batch, colours, size, _] = &x.meta.shape()[..] else { unreachable!("images have four axes") };
+        let grid = size / patch;
+        let y = self.empty(&[batch, grid, grid, colours * patch * patch], self.compute);
+        let (count, dim) = self.for_each(values(x));
+        kernels::fold::launch(
+            &self.client,
+            count,
+            dim,
+            x.clone().into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            size as u32,
+            patch as u32,
+            types([self.compute])[0],
+        );
+        y
+    }
+
+    /// Maps of patches as images, times a factor of each image's, and with `skip` plus `x` times the next: into `y`, from its image
+    /// `first_image` on.
+    pub fn unfold(&self, head: &CubeTensor, x: &CubeTensor, factors: &Rows, column: usize, skip: bool, y: &CubeTensor, first_image: usize) {
+        let &[_, colours, size, _] = &x.meta.shape()[..] else { unreachable!("images have four axes") };
+        let patch = ((channels(head) / colours) as f64).sqrt().round() as usize;
+        let (count, dim) = self.for_each(values(x));
+        let (first, step) = factors.place(column);
+        kernels::unfold::launch(
+            &self.client,
+            count,
+            dim,
+            head.clone().into_buffer_arg(),
+            x.clone().into_buffer_arg(),
+            factors.tensor.clone().into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            size as u32,
+            (first_image * colours * size * size) as u32,
+            first,
+            step,
+            patch as u32,
+            skip,
+            types([head.dtype])[0],
+        );
+    }
+}
+
+/// As rows of channels.
+pub fn flat(x: CubeTensor) -> CubeTensor {
+    let (rows, width) = (values(&x) / channels(&x), channels(&x));
+    reshape(x, [rows, width].into())
+}
+
+/// `[rows, channel]` in the shape of a map.
+pub fn as_map(x: CubeTensor, like: &CubeTensor) -> CubeTensor {
+    let mut shape = like.meta.shape().to_vec();
+    let last = shape.len() - 1;
+    shape[last] = channels(&x);
+    reshape(x, shape.into())
+}
+
+fn types<const N: usize>(dtypes: [DType; N]) -> [ElemType; N] {
+    dtypes.map(dtype_to_storage_type)
+}
+
+fn values(x: &CubeTensor) -> usize {
+    x.meta.shape().iter().product()
+}
+
+fn channels(x: &CubeTensor) -> usize {
+    x.meta.shape().last().copied().unwrap_or_default()
+}
+
+/// Batch, positions of an image, channels.
+fn extent(x: &CubeTensor) -> (usize, usize, usize) {
+    let batch = x.meta.shape()[0];
+    (batch, values(x) / (batch * channels(x)), channels(x))
+}
