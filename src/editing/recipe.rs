@@ -69,8 +69,8 @@ fn published_inversion() -> Inversion {
 }
 
 impl Recipe {
-    /// Enough for an edit that is hard to tell from the same one in a hundred steps (51 dB on average, see `benches/README.md`).
-    pub const DEFAULT_STEPS: usize = 10;
+    /// Enough for an edit that is hard to tell from the same one in a hundred steps (48 dB on average, see `benches/README.md`).
+    pub const DEFAULT_STEPS: usize = 8;
     /// Fewest steps in which a photo's stochastic latent is inferred, unless a recipe says otherwise. Reading happens once and in the background,
     /// so that it need not be as short as what follows every release of a slider.
     pub const INVERSION_STEPS: usize = 20;

@@ -265,6 +265,14 @@ impl Editor {
         Ok(values(decode.chain.x)?.chunks(3 * size * size).map(<[f32]>::to_vec).collect())
     }
 
+    /// The first picture of a batch, `[3, size, size]`.
+    pub(super) fn first_picture(&self, pictures: Tensor<4>) -> Result<Vec<f32>, EditError> {
+        let size = self.size() as usize;
+        let mut pictures = values(pictures)?;
+        pictures.truncate(3 * size * size);
+        Ok(pictures)
+    }
+
     /// What is written of a photo after a finished [`Editor::decode_pair`]: the whole of it at its own size with the change put back,
     /// or the part that `crop` says.
     pub fn finish(&self, photo: &Photo, frame: Frame, pair: Decode, crop: Crop, upsampling: Upsampling) -> Result<Photo, EditError> {

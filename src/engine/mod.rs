@@ -1,9 +1,10 @@
 //! The engine: one background thread that owns the device and the model. Requests go in, events come out.
 //!
 //! - **Newest wins.** A render request carries a generation number and the whole recipe. Only the newest waiting one is kept, and
-//!   the worker looks for it between any two denoising steps: a final decode is dropped for it at once. A preview, which is only a
-//!   few steps, is finished first, or a drag faster than a preview would show nothing until the hand rests. Pictures never go back
-//!   to an older generation.
+//!   the worker looks for it between any two denoising steps. Where a picture of the same photo was decoded to its end before, the
+//!   first step of any other edit is shown as a draft, and the decode goes on to its end unless a newer request comes: a drag shows a
+//!   picture a step. Before that, previews of a few steps are finished first, or a drag faster than a preview would show nothing until
+//!   the hand rests. Pictures never go back to an older generation.
 //! - The worker does one denoising step of its most urgent job at a time (render, inversion of the present photo, export,
 //!   interpolation, inspection, samples, inversion of other photos), so a drag stays live while a photo is still being inverted, and
 //!   cancelling takes one step.

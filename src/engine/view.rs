@@ -1,5 +1,6 @@
 //! The open photo at the size of a screen, with every edit put back into it: what the window shows.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 use super::interpolation::SIDE;
 use crate::diffusion::Solver;
 use crate::editing::Recipe;
-use crate::photo::{Frame, Photo, Upsampling, put_back};
+use crate::photo::{Frame, Photo, Upsampling, paste};
 
 /// Longest side of what is shown, in pixels. A larger photo is put together in full only when it is exported.
 const LONGEST: u32 = 1400;
@@ -26,8 +27,11 @@ pub struct View {
     bases: Vec<Base>,
     /// The last picture that was put together: a final one in as many steps as the preview before it is there already.
     last: Option<Last>,
+    whole: Option<Whole>,
     /// The frame at [`SIDE`] pixels, once it was asked for.
     cut: OnceCell<RgbImage>,
+    /// What changes are put back along, once one was.
+    guide: OnceCell<RgbImage>,
 }
 
 /// How the unedited photo decodes. Edits are put back as their difference from it, so what the model cannot rebuild stays as it is.
@@ -43,6 +47,27 @@ struct Last {
     recipe: Recipe,
     settings: Settings,
     picture: Arc<RgbImage>,
+}
+
+/// A picture that was decoded to its end, from which drafts of other edits start.
+#[derive(Debug)]
+struct Whole {
+    settings: Settings,
+    noise: FreshNoise,
+    /// `[3, size, size]` in [-1, 1].
+    picture: Vec<f32>,
+    /// What its decode predicted after the first step.
+    first: Vec<f32>,
+}
+
+/// How much of the stochastic latent is not the photo's, and what there is instead.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct FreshNoise(f64, u64);
+
+impl FreshNoise {
+    fn of(recipe: &Recipe) -> Self {
+        Self(recipe.fresh_noise, if recipe.fresh_noise == 0.0 { 0 } else { recipe.noise_seed })
+    }
 }
 
 /// What a decode depends on besides the sliders. Only pictures that agree in it may be compared.
@@ -77,9 +102,25 @@ impl View {
         let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
         let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
         match view {
-            Ok(view) => Self { photo: view, frame: frame.scaled(scale), bases: Vec::new(), last: None, cut: OnceCell::new() },
+            Ok(view) => Self {
+                photo: view,
+                frame: frame.scaled(scale),
+                bases: Vec::new(),
+                last: None,
+                whole: None,
+                cut: OnceCell::new(),
+                guide: OnceCell::new(),
+            },
             // A strip too narrow to be made smaller.
-            Err(_) => Self { photo: photo.clone(), frame, bases: Vec::new(), last: None, cut: OnceCell::new() },
+            Err(_) => Self {
+                photo: photo.clone(),
+                frame,
+                bases: Vec::new(),
+                last: None,
+                whole: None,
+                cut: OnceCell::new(),
+                guide: OnceCell::new(),
+            },
         }
     }
 
@@ -96,7 +137,34 @@ impl View {
     /// The photo is decoded from other latents from now on.
     pub fn forget_bases(&mut self) {
         self.bases.clear();
-        self.last = None;
+        (self.last, self.whole) = (None, None);
+    }
+
+    /// Keeps a picture that was decoded to its end, and what its decode predicted after the first step, to make drafts from.
+    pub fn keep_whole(&mut self, recipe: &Recipe, settings: Settings, picture: Vec<f32>, first: Vec<f32>) {
+        self.whole = Some(Whole { settings, noise: FreshNoise::of(recipe), picture, first });
+    }
+
+    fn whole(&self, recipe: &Recipe, settings: Settings) -> Option<&Whole> {
+        let fits = |whole: &&Whole| whole.settings == settings && whole.noise == FreshNoise::of(recipe) && self.has_base(settings);
+        self.whole.as_ref().filter(fits)
+    }
+
+    /// Whether a decode of this recipe in this way can be shown after its first step ([`View::draft`]).
+    pub fn has_draft(&self, recipe: &Recipe, settings: Settings) -> bool {
+        self.whole(recipe, settings).is_some()
+    }
+
+    /// The photo as a decode will show it in the end, told by what it predicts after the first step (`[3, size, size]` in [-1, 1]): the
+    /// last whole picture, changed as that prediction has changed since.
+    ///
+    /// After one step a decode knows where an edit goes, but not yet how the photo's detail looks; the whole picture knows that, and
+    /// the stochastic latent has not changed. Measured by the row `agreement` of `evaluate`.
+    pub fn draft(&self, recipe: &Recipe, settings: Settings, first: &[f32], size: u32) -> Option<RgbImage> {
+        let whole = self.whole(recipe, settings)?;
+        let draft: Vec<f32> =
+            whole.picture.iter().zip(first.iter().zip(&whole.first)).map(|(picture, (now, then))| picture + now - then).collect();
+        Some(self.show(settings, &draft, size))
     }
 
     /// How the unedited photo decodes with these settings, if that is known: `[3, size, size]` in [-1, 1].
@@ -133,7 +201,11 @@ impl View {
     /// The photo with an edit in it. `edited` is `[3, size, size]` in [-1, 1]; without a base for its settings the photo itself.
     pub fn show(&self, settings: Settings, edited: &[f32], size: u32) -> RgbImage {
         match self.bases.iter().find(|base| base.settings == settings) {
-            Some(base) => over_white(&put_back(&self.photo, self.frame, edited, &base.picture, size, Upsampling::default()).srgb_pixels()),
+            Some(base) => {
+                let guide = || Cow::Borrowed(self.guide.get_or_init(|| paste::guide(&self.photo, self.frame, size)));
+                let shown = paste::put_back_along(&self.photo, self.frame, guide, edited, &base.picture, Upsampling::default());
+                over_white(&shown.srgb_pixels())
+            }
             None => over_white(&self.photo.srgb_pixels()),
         }
     }
@@ -142,8 +214,9 @@ impl View {
 fn over_white(pixels: &RgbaImage) -> RgbImage {
     let mut out = RgbImage::new(pixels.width(), pixels.height());
     for (Rgb(out), pixel) in out.pixels_mut().zip(pixels.pixels()) {
-        let [r, g, b, a] = pixel.0.map(u32::from);
-        *out = [r, g, b].map(|c| ((c * a + 255 * (255 - a) + 127) / 255) as u8);
+        let [r, g, b, a] = pixel.0;
+        let over = |c: u8| ((u32::from(c) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8;
+        *out = if a == 255 { [r, g, b] } else { [r, g, b].map(over) };
     }
     out
 }
@@ -174,6 +247,27 @@ mod tests {
         let difference = |x: u32, y: u32| i32::from(shown.get_pixel(x, y).0[2]) - i32::from(original.get_pixel(x, y).0[2]);
         assert!((28..=36).contains(&difference(700, 350)), "{}", difference(700, 350));
         assert_eq!(difference(20, 350), 0, "nothing changes outside the frame");
+    }
+
+    #[test]
+    fn a_draft_changes_the_last_whole_picture_as_the_first_step_does() {
+        let (mut view, size) = (view(64, 64), 8);
+        let values = |from: f32| -> Vec<f32> { (0..3 * size * size).map(|i| ((i as f32 + from).sin()) * 0.3).collect() };
+        let (settings, plain) = (Settings::new(&Recipe::default(), 4, true), Recipe::default());
+        view.set_base(settings, values(0.0));
+        assert!(!view.has_draft(&plain, settings), "nothing is whole yet");
+        view.keep_whole(&plain, settings, values(1.0), values(2.0));
+        let moved = |values: Vec<f32>| -> Vec<f32> { values.into_iter().map(|v| v + 0.2).collect() };
+        let draft = view.draft(&plain, settings, &moved(values(2.0)), size).unwrap();
+        let same = view.show(settings, &moved(values(1.0)), size);
+        let far = |(a, b): (&u8, &u8)| a.abs_diff(*b) > 1;
+        assert!(!draft.as_raw().iter().zip(same.as_raw()).any(far), "all but rounding");
+        let noisy = Recipe { fresh_noise: 0.5, noise_seed: 1, ..plain.clone() };
+        assert!(!view.has_draft(&noisy, settings), "from another stochastic latent nothing is known");
+        view.keep_whole(&noisy, settings, values(1.0), values(2.0));
+        assert!(view.has_draft(&noisy, settings) && !view.has_draft(&Recipe { noise_seed: 2, ..noisy }, settings));
+        view.forget_bases();
+        assert!(!view.has_draft(&plain, settings));
     }
 
     #[test]

@@ -29,6 +29,9 @@ use interpolation::Interpolation;
 
 /// What a preview may take.
 const PREVIEW_BUDGET: Duration = Duration::from_millis(100);
+/// How long a drag's decode waits for the hand's next move after its draft: a little longer than a screen's frame. Otherwise every move
+/// would have to wait for a step that is thrown away for it.
+const REST: Duration = Duration::from_millis(20);
 const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 1..=10;
 
 pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends, bundle: PathBuf, device: DeviceChoice) {
@@ -48,6 +51,7 @@ pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends
         inspection: None,
         export: None,
         step_time: None,
+        rest: None,
         tuning: None,
     };
     worker.guarded(Job::LoadingModel, |w| w.load(bundle));
@@ -58,6 +62,8 @@ pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends
     loop {
         if !worker.has_work() {
             select.ready();
+        } else if let Some(rest) = worker.rest.take() {
+            let _ = select.ready_timeout(rest);
         }
         // Requests first: a render that was asked for after a photo must not be taken before it.
         loop {
@@ -98,6 +104,8 @@ struct Worker {
     export: Option<Export>,
     /// One denoising step, as measured over the last decode.
     step_time: Option<Duration>,
+    /// How long to wait for a request before work goes on.
+    rest: Option<Duration>,
     /// The next pass of [`Editor::rehearse`] after a model came to a graphics card.
     tuning: Option<usize>,
 }
@@ -131,6 +139,8 @@ struct Render {
     quality: Quality,
     settings: Settings,
     decode: Decode,
+    /// What it predicted after the first step.
+    first: Option<Vec<f32>>,
     started: Instant,
 }
 
@@ -440,22 +450,29 @@ impl Worker {
     fn take_render(&mut self, request: RenderRequest) {
         self.follow_inversion(request.recipe.inversion);
         self.last = Some(request.clone());
-        // See the module documentation: previews are finished, finals give way.
-        if self.active.as_ref().is_some_and(|active| active.quality == Quality::Preview) {
-            self.next = Some(request);
-        } else {
-            self.start_render(request);
+        let drafts = self.present().is_some_and(|open| open.view.has_draft(&request.recipe, whole(&request.recipe, open)));
+        let same = self.present().map(|open| whole(&request.recipe, open));
+        match &mut self.active {
+            // What is asked for is under way to its end already.
+            Some(active) if active.request.recipe == request.recipe && Some(active.settings) == same => {
+                (active.quality, active.request) = (request.quality, request);
+            }
+            // See the module documentation: what the next request would show at once gives way to it, as finals do.
+            Some(active) if active.quality == Quality::Preview && !drafts => self.next = Some(request),
+            _ => self.start_render(request),
         }
     }
 
     fn start_render(&mut self, request: RenderRequest) {
         let (Some(editor), Some(open)) = (&self.editor, self.present()) else { return };
         let quality = if open.latents.inferred { request.quality } else { Quality::Preview };
+        let drafts = open.view.has_draft(&request.recipe, whole(&request.recipe, open));
         let steps = match quality {
-            Quality::Final => request.recipe.steps,
-            Quality::Preview => self.preview_steps().min(request.recipe.steps),
+            Quality::Preview if !drafts => self.preview_steps().min(request.recipe.steps),
+            // With a draft after the first step, there is no need to be quick about the others.
+            _ => request.recipe.steps,
         };
-        let warm = open.latents.warm_start(&request.recipe, steps).filter(|_| quality == Quality::Preview);
+        let warm = open.latents.warm_start(&request.recipe, steps).filter(|_| quality == Quality::Preview && !drafts);
         let settings = Settings::new(&request.recipe, steps, open.latents.inferred).from(warm.map(|start| start.timestep));
         if let (Some(image), Some(step)) = (open.view.last(&request.recipe, settings), self.step_time) {
             self.active = None;
@@ -469,7 +486,8 @@ impl Worker {
             None if paired => editor.decode_pair(&open.latents, &request.recipe, steps),
             None => editor.decode(&open.latents, &request.recipe, steps),
         };
-        self.active = Some(Render { request, quality, settings, decode, started: Instant::now() });
+        self.next = None;
+        self.active = Some(Render { request, quality, settings, decode, first: None, started: Instant::now() });
     }
 
     fn preview_steps(&self) -> usize {
@@ -525,10 +543,23 @@ impl Worker {
             self.active = None;
             return Ok(());
         };
-        if editor.step(&mut render.decode) {
+        if let Some(predicted) = editor.step_predicting(&mut render.decode) {
+            // The end of a single step is the picture itself.
+            if render.decode.chain.done() == 1 && render.decode.chain.steps() > 1 {
+                let Render { request, settings, started, .. } = render;
+                let first = editor.first_picture(predicted)?;
+                if let Some(image) = open.view.draft(&request.recipe, *settings, &first, editor.size()) {
+                    let (generation, step) = (request.generation, started.elapsed());
+                    self.rest = (render.quality == Quality::Preview).then_some(REST);
+                    (render.first, render.started) = (Some(first), Instant::now());
+                    self.tell(Event::Picture { generation, quality: Quality::Preview, image: Arc::new(image), step });
+                } else {
+                    render.first = Some(first);
+                }
+            }
             return Ok(());
         }
-        let Some(Render { request, quality, settings, decode, started }) = self.active.take() else { return Ok(()) };
+        let Some(Render { request, quality, settings, decode, first, started }) = self.active.take() else { return Ok(()) };
         let steps = decode.chain.steps() as u32;
         let mut pictures = editor.pictures(decode)?.into_iter();
         // Measured up to the picture in memory: on a GPU the steps themselves return at once.
@@ -543,6 +574,9 @@ impl Worker {
                     open.view.set_base(settings, edited.clone());
                 }
             }
+        }
+        if let Some(first) = first {
+            open.view.keep_whole(&request.recipe, settings, edited.clone(), first);
         }
         let image = open.view.show_edit(request.recipe, settings, &edited, editor.size());
         self.tell(Event::Picture { generation: request.generation, quality, image, step });
@@ -624,6 +658,11 @@ impl Worker {
             self.fail(Job::Exporting, "The pictures could not be written. Close some programs and try again.".into(), error.to_string());
         }
     }
+}
+
+/// How a recipe is decoded to its end.
+fn whole(recipe: &Recipe, open: &OpenPhoto) -> Settings {
+    Settings::new(recipe, recipe.steps, open.latents.inferred)
 }
 
 /// What the window is told of a photo that was read.

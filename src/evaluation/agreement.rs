@@ -27,13 +27,17 @@ enum Way {
     Whole(Solver, usize),
     /// From the inversion's `x_t` after `from` of its steps.
     Warm { from: usize, steps: usize },
+    /// What a drag shows first: the whole picture of a slider that stood so many percent lower, changed as the prediction of the first
+    /// step changes between the two.
+    Draft(u8),
 }
 
 impl Way {
     fn all() -> Vec<Self> {
         let whole = |solver| [1, 2, 3, 4, 6, 8, 10, 20].map(|steps| Self::Whole(solver, steps));
         let warm = |from| [1, 2, 3, 4].map(|steps| Self::Warm { from, steps });
-        [whole(Solver::Ddim), whole(Solver::Multistep)].into_iter().flatten().chain([10, 13, 15, 17].into_iter().flat_map(warm)).collect()
+        let whole = [whole(Solver::Ddim), whole(Solver::Multistep)].into_iter().flatten();
+        whole.chain([10, 13, 15, 17].into_iter().flat_map(warm)).chain([5, 10, 20, 60].map(Self::Draft)).collect()
     }
 
     fn goal(self) -> Option<Goal> {
@@ -47,6 +51,7 @@ impl Way {
             Self::Whole(Solver::Ddim, n) => format!("{}, DDIM as published", steps(n)),
             Self::Whole(Solver::Multistep, n) => format!("{}, DPM-Solver++ 2M", steps(n)),
             Self::Warm { from, steps: n } => format!("{} from t = {}", steps(n), timesteps[from]),
+            Self::Draft(moved) => format!("a draft of 1 step, {moved} percent from a whole picture"),
         }
     }
 }
@@ -72,10 +77,12 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
         let face = read(subject, image);
         for name in &edits {
             (subject.tell)(format!("agreement: {pictures} edits done"));
-            let mut recipe = Recipe::default();
-            recipe.set_slider(name, subject.job.edits.percent);
-            let z = subject.space.edit(&face.z, &recipe.sliders, &recipe.locked);
-            let z = subject.model.tensor(z, [1, subject.model.config.latent_dim]);
+            let z = |less: u8| {
+                let mut recipe = Recipe::default();
+                recipe.set_slider(name, subject.job.edits.percent - f32::from(less));
+                let z = subject.space.edit(&face.z, &recipe.sliders, &recipe.locked);
+                subject.model.tensor(z, [1, subject.model.config.latent_dim])
+            };
             let ideal = decoded(subject, &face, &z, Way::Whole(Solver::Ddim, IDEAL_STEPS));
             for (way, (total_psnr, total_ssim)) in ways.iter().zip(&mut sums) {
                 let quick = decoded(subject, &face, &z, *way);
@@ -107,17 +114,28 @@ fn read(subject: &Subject, image: usize) -> Face {
     Face { z: z.into_data().convert::<f32>().try_to_vec().unwrap_or_default(), x_t: chain.x, trail }
 }
 
-fn decoded(subject: &Subject, face: &Face, z: &Tensor<2>, way: Way) -> Planes {
+/// `z`: the edited latent, with the slider so many percent lower.
+fn decoded(subject: &Subject, face: &Face, z: &impl Fn(u8) -> Tensor<2>, way: Way) -> Planes {
     let model = &subject.model;
-    let mut chain = match way {
-        Way::Whole(solver, steps) => Chain::decode(&model.schedule, steps, solver, face.x_t.clone()),
-        Way::Warm { from, steps } => {
-            let (timestep, x_t) = &face.trail[from];
-            Chain::decode_from(&model.schedule, *timestep, steps, x_t.clone())
+    let whole = |solver, steps| Chain::decode(&model.schedule, steps, solver, face.x_t.clone());
+    let warm = |from: usize, steps| {
+        let (timestep, x_t) = &face.trail[from];
+        Chain::decode_from(&model.schedule, *timestep, steps, x_t.clone())
+    };
+    let end = |mut chain: Chain<4>, less: u8| {
+        let z = z(less);
+        while model.step(&mut chain, &z, Guidance::default()).is_some() {}
+        chain.x
+    };
+    let picture = match way {
+        Way::Whole(solver, steps) => end(whole(solver, steps), 0),
+        Way::Warm { from, steps } => end(warm(from, steps), 0),
+        Way::Draft(moved) => {
+            let quick = |steps| whole(Solver::default(), steps);
+            end(quick(Recipe::DEFAULT_STEPS), moved) + end(quick(1), 0) - end(quick(1), moved)
         }
     };
-    while model.step(&mut chain, z, Guidance::default()).is_some() {}
-    planes(chain.x).swap_remove(0)
+    planes(picture).swap_remove(0)
 }
 
 #[cfg(test)]

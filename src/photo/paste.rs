@@ -1,5 +1,7 @@
 //! Putting an edit back into the photo that it came from.
 
+use std::borrow::Cow;
+
 use image::{Rgb32FImage, RgbImage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -55,22 +57,40 @@ struct Change {
 /// background keep their detail. `edited` and `reconstructed` are `[3, size, size]` in [-1, 1], decoded the same way; where they are
 /// equal the photo is returned bit for bit. What of the frame lies outside the photo is left out.
 pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f32], size: u32, upsampling: Upsampling) -> Photo {
+    put_back_along(photo, frame, || Cow::Owned(guide(photo, frame, size)), edited, reconstructed, upsampling)
+}
+
+/// What of the photo is in the frame, at the model's size: what [`Upsampling::Guided`] is guided by.
+pub(crate) fn guide(photo: &Photo, frame: Frame, size: u32) -> RgbImage {
+    frame.resample(&photo.srgb_pixels(), size, Border::Replicate)
+}
+
+/// As [`put_back`], with a [`guide`] that need not be made every time.
+pub(crate) fn put_back_along<'a>(
+    photo: &Photo,
+    frame: Frame,
+    guide: impl FnOnce() -> Cow<'a, RgbImage>,
+    edited: &[f32],
+    reconstructed: &[f32],
+    upsampling: Upsampling,
+) -> Photo {
     let mut out = photo.clone();
     if edited.iter().zip(reconstructed).all(|(a, b)| a.clamp(-1.0, 1.0) == b.clamp(-1.0, 1.0)) {
         return out;
     }
     let srgb = photo.srgb_pixels();
-    let mut change = Change::new(edited, reconstructed, size as usize);
+    let size = (edited.len() / 3).isqrt();
+    let mut change = Change::new(edited, reconstructed, size);
     if upsampling == Upsampling::Guided {
-        change.follow(&frame.resample(&srgb, size, Border::Replicate));
+        change.follow(&guide());
     }
-    if frame.side > f64::from(size) * REFINED as f64 {
+    if frame.side > (size * REFINED) as f64 {
         change = change.refined();
     }
     let (width, height) = (photo.width(), photo.height());
     let mask = Feather::new(frame, [width, height].map(f64::from));
     // A frame smaller than the model's picture: the mean of what falls on a pixel, as when it was cut.
-    let samples = (f64::from(size) / frame.side).ceil().clamp(1.0, 64.0) as u32;
+    let samples = (size as f64 / frame.side).ceil().clamp(1.0, 64.0) as u32;
     let corners = frame.corners();
     let range = |k: usize, length: u32| {
         let least = corners.iter().map(|c| c[k]).fold(f64::INFINITY, f64::min).floor().clamp(0.0, f64::from(length));
@@ -129,7 +149,7 @@ impl Change {
     /// change is large and the two are not alike, less of that part is kept: without any, what is left is the decoded picture.
     fn follow(&mut self, photo: &RgbImage) {
         let mut moments: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
-        let mut energies: Vec<[f32; 8]> = Vec::with_capacity(self.values.len());
+        let mut energies: Vec<[f32; 1]> = Vec::with_capacity(self.values.len());
         for (values, pixel) in self.values.iter_mut().zip(photo.pixels()) {
             let [r, g, b, ..] = *values;
             let own = pixel.0.map(f32::from);
@@ -137,25 +157,24 @@ impl Change {
             let before = luma(own);
             let after = before + luma([r, g, b]);
             moments.push([before, after, before * before, after * after, before * after, 0.0, 0.0, 0.0]);
-            energies.push([luma([r * r, g * g, b * b]), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+            energies.push([luma([r * r, g * g, b * b])]);
         }
         let (moments, energies) = (box_mean(&moments, self.size, RADIUS), box_mean(&energies, self.size, 1));
-        let (gains, replaced): (Vec<[f32; 8]>, Vec<[f32; 8]>) = moments
+        let (gains, replaced): (Vec<[f32; 1]>, Vec<[f32; 1]>) = moments
             .into_iter()
             .zip(energies)
-            .map(|([i, t, ii, tt, it, ..], [energy, ..])| {
+            .map(|([i, t, ii, tt, it, ..], [energy])| {
                 let (variance, edited_variance, covariance) = (ii - i * i, tt - t * t, it - t * i);
                 // Exactly 0 without a change. Detail is taken away at most once, and never turned over.
                 let gain = ((covariance - variance) / (variance.max(0.0) + FLAT)).clamp(-1.0, MOST_GAIN);
                 let (variance, edited_variance) = (variance.max(0.0), edited_variance.max(0.0));
                 let alike = ((covariance + FLAT) / ((variance + FLAT) * (edited_variance + FLAT)).sqrt()).clamp(0.0, 1.0);
                 let replaced = MOST_REPLACED * rise(energy.sqrt(), LARGE) * (1.0 - alike);
-                let only = |v| [v, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-                (only(gain), only(replaced))
+                ([gain], [replaced])
             })
             .unzip();
         let smooth = box_mean(&gains, self.size, RADIUS).into_iter().zip(box_mean(&replaced, self.size, 1));
-        for (values, ([gain, ..], [replaced, ..])) in self.values.iter_mut().zip(smooth) {
+        for (values, ([gain], [replaced])) in self.values.iter_mut().zip(smooth) {
             values[3] = (1.0 + gain) * (1.0 - replaced) - 1.0;
         }
     }
@@ -218,23 +237,22 @@ impl Change {
     }
 }
 
-/// Means over squares of `2 * radius + 1` pixels, cut off at the border.
-fn box_mean(values: &[[f32; 8]], size: usize, radius: usize) -> Vec<[f32; 8]> {
+/// Means over squares of `2 * radius + 1` pixels, cut off at the border: over rows first, then over columns of what that gave.
+fn box_mean<const N: usize>(values: &[[f32; N]], size: usize, radius: usize) -> Vec<[f32; N]> {
     let around = |i: usize| i.saturating_sub(radius)..(i + radius + 1).min(size);
-    let mut out = Vec::with_capacity(values.len());
-    for y in 0..size {
-        for x in 0..size {
-            let mut sum = [0.0; 8];
-            for j in around(y) {
-                for value in &values[j * size..][around(x)] {
-                    (0..8).for_each(|k| sum[k] += value[k]);
-                }
-            }
-            let count = (around(x).len() * around(y).len()) as f32;
-            out.push(sum.map(|s| s / count));
+    let mean = |of: &mut dyn Iterator<Item = [f32; N]>, count: usize| {
+        let mut sum = [0.0; N];
+        for value in of {
+            (0..N).for_each(|k| sum[k] += value[k]);
         }
-    }
-    out
+        sum.map(|s| s / count as f32)
+    };
+    let rows: Vec<[f32; N]> = values
+        .chunks_exact(size)
+        .flat_map(|row| (0..size).map(move |x| mean(&mut row[around(x)].iter().copied(), around(x).len())))
+        .collect();
+    let column = |x: usize, y: usize| mean(&mut around(y).map(|j| rows[j * size + x]), around(y).len());
+    (0..size).flat_map(|y| (0..size).map(move |x| (x, y))).map(|(x, y)| column(x, y)).collect()
 }
 
 /// 1 inside the frame, falling smoothly to 0 at those of its sides that pass through the photo.

@@ -217,17 +217,17 @@ pub fn finish<X: Float, Y: Float>(
 
 /// `x + h`, with a bias by channel.
 #[cube(launch)]
-pub fn add<H: Float>(
-    x: &[f32],
+pub fn add<X: Float, H: Float>(
+    x: &[X],
     h: &[H],
     bias: &[f32],
     y: &mut [f32],
     channels: u32,
     #[comptime] biased: bool,
-    #[define(H)] _type: ElemType,
+    #[define(X, H)] _types: [ElemType; 2],
 ) {
     if ABSOLUTE_POS < y.len() {
-        let mut value = x[ABSOLUTE_POS] + f32::cast_from(h[ABSOLUTE_POS]);
+        let mut value = f32::cast_from(x[ABSOLUTE_POS]) + f32::cast_from(h[ABSOLUTE_POS]);
         if biased {
             value += bias[ABSOLUTE_POS % channels as usize];
         }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::surface::{Convolution, Dense, Modulation, Norm, Parameter, Rows, Surface, as_map, flat};
+use super::surface::{Convolution, Dense, Mix, Modulation, Norm, Parameter, Rows, Surface, as_map, flat};
 use crate::model::blocks::{self, Layer, Resample};
 use crate::model::layers::{Conv, GroupNorm, Linear, sinusoid, values};
 use crate::model::prediction::Heads;
@@ -86,7 +86,8 @@ struct ResBlock {
     latent: Option<usize>,
     out_norm: Norm,
     out_conv: Convolution,
-    skip: Option<Convolution>,
+    /// The 1 x 1 convolution past a block whose channels change.
+    skip: Option<Dense>,
     resample: Resample,
 }
 
@@ -99,7 +100,7 @@ impl ResBlock {
             latent: block.latent.as_ref().map(|layer| plan.latent.add(layer)),
             out_norm: norm(&block.out_norm),
             out_conv: convolution(&block.out_conv, plan.compute),
-            skip: block.skip.as_ref().map(|conv| convolution(conv, plan.compute)),
+            skip: block.skip.as_ref().map(|conv| dense(&values(&conv.weight), &values(&conv.bias), plan.compute)),
             resample: block.resample,
         }
     }
@@ -122,8 +123,7 @@ impl ResBlock {
         let h = on.convolve(&self.out_conv, on.norm(&self.out_norm, &h, &modulations, true));
         let x = self.resampled(on, x);
         match &self.skip {
-            // The sum is 32-bit, whatever products are in.
-            Some(conv) => on.add(&on.floats(on.convolve(conv, on.narrowed(&x))), &h, None),
+            Some(skip) => on.add(&as_map(on.product(skip, flat(on.narrowed(&x))), &h), &h, Some(&skip.bias)),
             None => on.add(&x, &h, None),
         }
     }
@@ -328,7 +328,8 @@ impl Network {
             features.push(h);
         }
         let eps = on.empty(x_t.meta.shape(), DType::F32);
-        on.unfold(&self.plain.apply(on, &features, &plain), x_t, &times.factors, 0, true, &eps, 0);
+        let mix = Mix { factors: &times.factors, column: 0, skip: true };
+        on.unfold(&self.plain.apply(on, &features, &plain), x_t, mix, &eps, 0);
         (eps, z.map(|z| self.gradients(on, x_t, &features, &times, z)))
     }
 
@@ -351,7 +352,8 @@ impl Network {
                 Some(map) => self.shift.apply(on, &map.added(on, features, z), &conditions),
                 None => self.shift.apply(on, features, &conditions),
             };
-            on.unfold(&head, x_t, &times.factors, 2, false, &gradients, set * batch);
+            let mix = Mix { factors: &times.factors, column: 2, skip: false };
+            on.unfold(&head, x_t, mix, &gradients, set * batch);
         }
         gradients
     }

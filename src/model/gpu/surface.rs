@@ -112,6 +112,14 @@ impl Rows {
     }
 }
 
+/// A network's output times a factor of its image's, and with `skip` plus its input times the next.
+#[derive(Clone, Copy)]
+pub struct Mix<'a> {
+    pub factors: &'a Rows,
+    pub column: usize,
+    pub skip: bool,
+}
+
 const EXPECT: &str = "the tensor library has a kernel for every shape";
 
 impl Surface {
@@ -199,13 +207,16 @@ impl Surface {
         self.finish(&x, Some(&dense.bias), silu, DType::F32)
     }
 
+    /// A bias, or what stands in a kernel's place for one and is not read.
+    fn or_nothing(&self, bias: Option<&Parameter>) -> CubeTensor {
+        bias.map_or_else(|| self.empty(&[1], DType::F32), |bias| bias.on(self))
+    }
+
     /// `x` in another type, with a bias by channel and SiLU on request.
     pub fn finish(&self, x: &CubeTensor, bias: Option<&Parameter>, silu: bool, dtype: DType) -> CubeTensor {
         let y = self.empty(x.meta.shape(), dtype);
         let (count, dim) = self.for_each(values(x));
-        let bias_on_card = bias.map_or_else(|| x.clone(), |bias| bias.on(self));
-        // Nothing is read of it where there is none, but its type has to fit.
-        let bias_on_card = if bias_on_card.dtype == DType::F32 { bias_on_card } else { self.empty(&[1], DType::F32) };
+        let bias_on_card = self.or_nothing(bias);
         kernels::finish::launch(
             &self.client,
             count,
@@ -231,21 +242,22 @@ impl Surface {
         if x.dtype == self.compute { x.clone() } else { self.finish(x, None, false, self.compute) }
     }
 
-    /// `x + h`, with a bias by channel; `x` and the sum are 32-bit.
+    /// `x + h` in 32 bits, with a bias by channel.
     pub fn add(&self, x: &CubeTensor, h: &CubeTensor, bias: Option<&Parameter>) -> CubeTensor {
         let y = self.empty(x.meta.shape(), DType::F32);
         let (count, dim) = self.for_each(values(x));
+        let bias_on_card = self.or_nothing(bias);
         kernels::add::launch(
             &self.client,
             count,
             dim,
             x.clone().into_buffer_arg(),
             h.clone().into_buffer_arg(),
-            bias.map_or_else(|| x.clone(), |bias| bias.on(self)).into_buffer_arg(),
+            bias_on_card.into_buffer_arg(),
             y.clone().into_buffer_arg(),
             channels(x) as u32,
             bias.is_some(),
-            types([h.dtype])[0],
+            types([x.dtype, h.dtype]),
         );
         y
     }
@@ -331,27 +343,26 @@ impl Surface {
         y
     }
 
-    /// Maps of patches as images, times a factor of each image's, and with `skip` plus `x` times the next: into `y`, from its image
-    /// `first_image` on.
-    pub fn unfold(&self, head: &CubeTensor, x: &CubeTensor, factors: &Rows, column: usize, skip: bool, y: &CubeTensor, first_image: usize) {
+    /// Maps of patches as images, mixed with `x`: into `y`, from its image `first_image` on.
+    pub fn unfold(&self, head: &CubeTensor, x: &CubeTensor, mix: Mix, y: &CubeTensor, first_image: usize) {
         let &[_, colours, size, _] = &x.meta.shape()[..] else { unreachable!("images have four axes") };
         let patch = ((channels(head) / colours) as f64).sqrt().round() as usize;
         let (count, dim) = self.for_each(values(x));
-        let (first, step) = factors.place(column);
+        let (first, step) = mix.factors.place(mix.column);
         kernels::unfold::launch(
             &self.client,
             count,
             dim,
             head.clone().into_buffer_arg(),
             x.clone().into_buffer_arg(),
-            factors.tensor.clone().into_buffer_arg(),
+            mix.factors.tensor.clone().into_buffer_arg(),
             y.clone().into_buffer_arg(),
             size as u32,
             (first_image * colours * size * size) as u32,
             first,
             step,
             patch as u32,
-            skip,
+            mix.skip,
             types([head.dtype])[0],
         );
     }
