@@ -9,8 +9,9 @@ use thiserror::Error;
 
 /// Cost of a guided step, in billions of operations, up to which [`DeviceChoice::Auto`] stays on the processor.
 ///
-/// A step of 7.7 GFLOP took 30 ms on an H100 through wgpu, 86 ms of computing time spent on starting its hundreds of small kernels, and
-/// 11 ms on two cores (`benches/README.md`). So a card is left alone until the arithmetic outweighs that.
+/// A step of 7.7 GFLOP took 30 ms on an H100 through wgpu, which waited for its kernels to be started, and 11 ms on two cores
+/// (`benches/README.md`). There are four times fewer to start since, but no card has been timed with them. So a card is left alone until
+/// the arithmetic outweighs that.
 pub const PROCESSOR_GFLOP: f64 = 12.0;
 
 /// What the user asked for.

@@ -20,9 +20,18 @@ const LARGE: f64 = 12e6;
 
 pub fn measure(bundle: &Path, device: DeviceChoice) -> Result<(), BenchError> {
     let sample = Photo::decode(SAMPLE, "sample").map_err(EditError::from)?;
-    let editor = at_work(bundle, device, &sample)?;
+    let large = enlarged(&sample)?;
+    let editor = at_work(bundle, device, &sample, &large)?;
     println!();
-    large_edit(&editor, &sample)
+    large_edit(&editor, large)
+}
+
+/// A photo as large as a camera's.
+fn enlarged(photo: &Photo) -> Result<Photo, BenchError> {
+    let scale = (LARGE / (f64::from(photo.width()) * f64::from(photo.height()))).sqrt();
+    let [width, height] = [photo.width(), photo.height()].map(|side| (f64::from(side) * scale) as u32);
+    let large = imageops::resize(&*photo.srgb_pixels(), width, height, FilterType::Triangle);
+    Ok(Photo::from_image(DynamicImage::ImageRgba8(large), "large").map_err(EditError::from)?)
 }
 
 /// A recipe that differs with its number.
@@ -34,7 +43,7 @@ fn recipe(editor: &Editor, number: u64) -> Recipe {
     recipe
 }
 
-fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo) -> Result<Editor, BenchError> {
+fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -> Result<Editor, BenchError> {
     // What the steps before left behind must not be taken for free.
     memory::give_back();
     let before = machine::memory();
@@ -64,13 +73,20 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo) -> Result<Editor
     wait(&engine, |e| matches!(e, Event::LatentsReady))?;
     wait(&engine, |e| matches!(e, Event::Picture { quality: Quality::Final, .. }))?;
     time_line("Photo to final picture", opened.elapsed());
-    // The first preview of a setting decodes the unedited photo as well; a drag is all the others.
-    let mut previews = (2..12).map(|generation| picture(generation, Quality::Preview)).collect::<Result<Vec<_>, _>>()?;
-    previews.sort();
-    time_line("Drag to preview", previews[previews.len() / 2]);
+    let drag = |from: u64| -> Result<Duration, BenchError> {
+        let mut previews = (from..from + 10).map(|generation| picture(generation, Quality::Preview)).collect::<Result<Vec<_>, _>>()?;
+        previews.sort();
+        Ok(previews[previews.len() / 2])
+    };
+    time_line("Drag to preview", drag(2)?);
     // The recipe of the last preview, as when a slider is let go; and one that no preview has shown.
     time_line("Release to final", picture(11, Quality::Final)?);
     time_line("A typed value to final", picture(20, Quality::Final)?);
+    engine.send(Request::OpenPhoto(Box::new(large.clone())));
+    wait(&engine, |e| matches!(e, Event::PhotoOpened { .. }))?;
+    wait(&engine, |e| matches!(e, Event::LatentsReady))?;
+    picture(30, Quality::Final)?;
+    time_line("Drag to preview, large photo", drag(31)?);
     Ok(editor)
 }
 
@@ -85,14 +101,11 @@ fn wait(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> Result<(), BenchErr
     }
 }
 
-/// The sample, made as large as a camera's photos, through every stage of `edit`.
-fn large_edit(editor: &Editor, sample: &Photo) -> Result<(), BenchError> {
+/// A large photo through every stage of `edit`.
+fn large_edit(editor: &Editor, large: Photo) -> Result<(), BenchError> {
     let folder = tempfile::tempdir()?;
     let (input, output) = (folder.path().join("large.jpg"), folder.path().join("edited.jpg"));
-    let scale = (LARGE / (f64::from(sample.width()) * f64::from(sample.height()))).sqrt();
-    let [width, height] = [sample.width(), sample.height()].map(|side| (f64::from(side) * scale) as u32);
-    let large = imageops::resize(&*sample.srgb_pixels(), width, height, FilterType::Triangle);
-    let large = Photo::from_image(DynamicImage::ImageRgba8(large), "large").map_err(EditError::from)?;
+    let (width, height) = (large.width(), large.height());
     photo::write(&large, &input, &ExportOptions::default()).map_err(EditError::from)?;
     drop(large);
     line("Edit of a large photo", &format!("{width} x {height} pixels"));
