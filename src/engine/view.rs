@@ -1,6 +1,5 @@
 //! The open photo at the size of a screen, with every edit put back into it: what the window shows.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 use super::interpolation::SIDE;
 use crate::diffusion::Solver;
 use crate::editing::Recipe;
-use crate::photo::{Frame, Photo, Upsampling, paste};
+use crate::photo::{Frame, Photo, paste};
 
 /// Longest side of what is shown, in pixels. A larger photo is put together in full only when it is exported.
 const LONGEST: u32 = 1400;
@@ -21,6 +20,8 @@ const BASES: usize = 8;
 #[derive(Debug)]
 pub struct View {
     photo: Photo,
+    /// Its pixels over white.
+    pixels: Arc<RgbImage>,
     /// The photo's frame, in the view's pixels.
     frame: Frame,
     /// Newest last.
@@ -101,32 +102,15 @@ impl View {
         let pixels = photo.srgb_pixels();
         let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
         let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
-        match view {
-            Ok(view) => Self {
-                photo: view,
-                frame: frame.scaled(scale),
-                bases: Vec::new(),
-                last: None,
-                whole: None,
-                cut: OnceCell::new(),
-                guide: OnceCell::new(),
-            },
-            // A strip too narrow to be made smaller.
-            Err(_) => Self {
-                photo: photo.clone(),
-                frame,
-                bases: Vec::new(),
-                last: None,
-                whole: None,
-                cut: OnceCell::new(),
-                guide: OnceCell::new(),
-            },
-        }
+        // A strip too narrow to be made smaller stays as it is.
+        let (photo, frame) = view.map_or_else(|_| (photo.clone(), frame), |view| (view, frame.scaled(scale)));
+        let pixels = Arc::new(over_white(&photo.srgb_pixels()));
+        Self { photo, pixels, frame, bases: Vec::new(), last: None, whole: None, cut: OnceCell::new(), guide: OnceCell::new() }
     }
 
     /// The unedited photo.
     pub fn original(&self) -> Arc<RgbImage> {
-        Arc::new(over_white(&self.photo.srgb_pixels()))
+        self.pixels.clone()
     }
 
     /// Whether a decode with these settings can be shown without decoding the unedited photo beside it.
@@ -202,11 +186,10 @@ impl View {
     pub fn show(&self, settings: Settings, edited: &[f32], size: u32) -> RgbImage {
         match self.bases.iter().find(|base| base.settings == settings) {
             Some(base) => {
-                let guide = || Cow::Borrowed(self.guide.get_or_init(|| paste::guide(&self.photo, self.frame, size)));
-                let shown = paste::put_back_along(&self.photo, self.frame, guide, edited, &base.picture, Upsampling::default());
-                over_white(&shown.srgb_pixels())
+                let guide = self.guide.get_or_init(|| paste::guide(&self.photo.srgb_pixels(), self.frame, size));
+                paste::put_on_screen(&self.pixels, self.frame, edited, &base.picture, guide)
             }
-            None => over_white(&self.photo.srgb_pixels()),
+            None => (*self.pixels).clone(),
         }
     }
 }

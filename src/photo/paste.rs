@@ -1,12 +1,13 @@
 //! Putting an edit back into the photo that it came from.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
-use image::{Rgb32FImage, RgbImage};
+use image::{Rgb32FImage, RgbImage, RgbaImage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Border, catmull_rom_weights, split};
+use super::pixels::Sample;
 use super::{Frame, Photo};
 
 /// Share of the frame, from its border inwards, over which the change fades to nothing.
@@ -57,69 +58,110 @@ struct Change {
 /// background keep their detail. `edited` and `reconstructed` are `[3, size, size]` in [-1, 1], decoded the same way; where they are
 /// equal the photo is returned bit for bit. What of the frame lies outside the photo is left out.
 pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f32], size: u32, upsampling: Upsampling) -> Photo {
-    put_back_along(photo, frame, || Cow::Owned(guide(photo, frame, size)), edited, reconstructed, upsampling)
-}
-
-/// What of the photo is in the frame, at the model's size: what [`Upsampling::Guided`] is guided by.
-pub(crate) fn guide(photo: &Photo, frame: Frame, size: u32) -> RgbImage {
-    frame.resample(&photo.srgb_pixels(), size, Border::Replicate)
-}
-
-/// As [`put_back`], with a [`guide`] that need not be made every time.
-pub(crate) fn put_back_along<'a>(
-    photo: &Photo,
-    frame: Frame,
-    guide: impl FnOnce() -> Cow<'a, RgbImage>,
-    edited: &[f32],
-    reconstructed: &[f32],
-    upsampling: Upsampling,
-) -> Photo {
     let mut out = photo.clone();
-    if edited.iter().zip(reconstructed).all(|(a, b)| a.clamp(-1.0, 1.0) == b.clamp(-1.0, 1.0)) {
+    let change = Change::new(edited, reconstructed, size as usize);
+    if change.is_nothing() {
         return out;
     }
     let srgb = photo.srgb_pixels();
-    let size = (edited.len() / 3).isqrt();
-    let mut change = Change::new(edited, reconstructed, size);
-    if upsampling == Upsampling::Guided {
-        change.follow(&guide());
-    }
-    if frame.side > (size * REFINED) as f64 {
-        change = change.refined();
-    }
-    let (width, height) = (photo.width(), photo.height());
-    let mask = Feather::new(frame, [width, height].map(f64::from));
-    // A frame smaller than the model's picture: the mean of what falls on a pixel, as when it was cut.
-    let samples = (size as f64 / frame.side).ceil().clamp(1.0, 64.0) as u32;
-    let corners = frame.corners();
-    let range = |k: usize, length: u32| {
-        let least = corners.iter().map(|c| c[k]).fold(f64::INFINITY, f64::min).floor().clamp(0.0, f64::from(length));
-        let most = corners.iter().map(|c| c[k]).fold(f64::NEG_INFINITY, f64::max).ceil().clamp(0.0, f64::from(length));
-        least as usize..most as usize
-    };
-    let (columns, rows) = (range(0, width), range(1, height));
-    let locate = frame.locator();
+    let guide = (upsampling == Upsampling::Guided).then(|| guide(&srgb, frame, size));
+    let patch = Patch::new(change, frame, srgb.dimensions(), guide.as_ref());
     // In bands: the change of a whole large photo would take three times the photo's own memory.
-    for top in rows.clone().step_by(BAND) {
-        let band = top..(top + BAND).min(rows.end);
-        let mut deltas = Rgb32FImage::new(columns.len() as u32, band.len() as u32);
-        deltas.par_chunks_exact_mut(3 * columns.len().max(1)).zip(band).for_each(|(row, y)| {
-            for (delta, x) in row.as_chunks_mut::<3>().0.iter_mut().zip(columns.clone()) {
-                let centre = [x as f64 + 0.5, y as f64 + 0.5];
-                let place = locate(centre);
-                let mask = mask.at(place);
-                if mask <= 0.0 {
-                    continue;
-                }
-                let values = if samples == 1 { change.at(place) } else { change.mean(&locate, centre, samples) };
-                let own = srgb.get_pixel(x as u32, y as u32).0;
-                // In coded values, not in linear light: there, darkening would turn the grain of skin into black specks.
-                *delta = [0, 1, 2].map(|c| (values[c] + values[3] * (f32::from(own[c]) - values[4 + c])) * mask / 255.0);
+    for top in patch.rows.clone().step_by(BAND) {
+        let band = top..(top + BAND).min(patch.rows.end);
+        let mut deltas = Rgb32FImage::new(patch.columns.len() as u32, band.len() as u32);
+        deltas.par_chunks_exact_mut(3 * patch.columns.len().max(1)).zip(band).for_each(|(row, y)| {
+            for (delta, x) in row.as_chunks_mut::<3>().0.iter_mut().zip(patch.columns.clone()) {
+                let [r, g, b, _] = srgb.get_pixel(x as u32, y as u32).0;
+                *delta = patch.at(x, y, [r, g, b]).unwrap_or_default();
             }
         });
-        out.add_srgb(columns.start as u32, top as u32, &deltas);
+        out.add_srgb(patch.columns.start as u32, top as u32, &deltas);
     }
     out
+}
+
+/// What of an sRGB picture is in the frame, at the model's size: what [`Upsampling::Guided`] is guided by.
+pub(crate) fn guide(srgb: &RgbaImage, frame: Frame, size: u32) -> RgbImage {
+    frame.resample(srgb, size, Border::Replicate)
+}
+
+/// As [`put_back`] with [`Upsampling::Guided`], for what is on a screen: 8 bits and sRGB, the guide made once for many edits.
+pub(crate) fn put_on_screen(shown: &RgbImage, frame: Frame, edited: &[f32], reconstructed: &[f32], guide: &RgbImage) -> RgbImage {
+    let mut out = shown.clone();
+    let change = Change::new(edited, reconstructed, guide.width() as usize);
+    if change.is_nothing() {
+        return out;
+    }
+    let patch = Patch::new(change, frame, shown.dimensions(), Some(guide));
+    let rows = out.par_chunks_exact_mut(3 * shown.width() as usize).enumerate().skip(patch.rows.start).take(patch.rows.len());
+    rows.for_each(|(y, row)| {
+        for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate().skip(patch.columns.start).take(patch.columns.len()) {
+            if let Some(delta) = patch.at(x, y, *pixel) {
+                *pixel = [0, 1, 2].map(|c| u8::from_unit(pixel[c].to_unit() + delta[c]));
+            }
+        }
+    });
+    out
+}
+
+/// A change, and where on a photo it goes.
+struct Patch<L> {
+    change: Change,
+    mask: Feather,
+    locate: L,
+    /// For a frame smaller than the model's picture: the mean of what falls on a pixel is taken, as when it was cut.
+    samples: u32,
+    /// What of the photo the frame covers.
+    columns: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Patch<()> {
+    fn new(
+        mut change: Change,
+        frame: Frame,
+        (width, height): (u32, u32),
+        guide: Option<&RgbImage>,
+    ) -> Patch<impl Fn([f64; 2]) -> [f64; 2] + Sync> {
+        let size = change.size;
+        if let Some(guide) = guide {
+            change.follow(guide);
+        }
+        if frame.side > (size * REFINED) as f64 {
+            change = change.refined();
+        }
+        let corners = frame.corners();
+        let range = |k: usize, length: u32| {
+            let least = corners.iter().map(|c| c[k]).fold(f64::INFINITY, f64::min).floor().clamp(0.0, f64::from(length));
+            let most = corners.iter().map(|c| c[k]).fold(f64::NEG_INFINITY, f64::max).ceil().clamp(0.0, f64::from(length));
+            least as usize..most as usize
+        };
+        Patch {
+            change,
+            mask: Feather::new(frame, [width, height].map(f64::from)),
+            locate: frame.locator(),
+            samples: (size as f64 / frame.side).ceil().clamp(1.0, 64.0) as u32,
+            columns: range(0, width),
+            rows: range(1, height),
+        }
+    }
+}
+
+impl<L: Fn([f64; 2]) -> [f64; 2]> Patch<L> {
+    /// What is added to a pixel of these 8-bit sRGB values, in 1 for white; `None` outside the frame.
+    #[inline]
+    fn at(&self, x: usize, y: usize, own: [u8; 3]) -> Option<[f32; 3]> {
+        let centre = [x as f64 + 0.5, y as f64 + 0.5];
+        let place = (self.locate)(centre);
+        let mask = self.mask.at(place);
+        if mask <= 0.0 {
+            return None;
+        }
+        let values = if self.samples == 1 { self.change.at(place) } else { self.change.mean(&self.locate, centre, self.samples) };
+        // In coded values, not in linear light: there, darkening would turn the grain of skin into black specks.
+        Some([0, 1, 2].map(|c| (values[c] + values[3] * (f32::from(own[c]) - values[4 + c])) * mask / 255.0))
+    }
 }
 
 /// How the eye weighs red, green and blue (Rec. 709).
@@ -142,6 +184,10 @@ impl Change {
         let value = |i: usize| (edited[i].clamp(-1.0, 1.0) - reconstructed[i].clamp(-1.0, 1.0)) * 127.5;
         let values = (0..plane).map(|i| [value(i), value(plane + i), value(2 * plane + i), 0.0, 0.0, 0.0, 0.0, 0.0]).collect();
         Self { size, refined: false, values }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.values.iter().all(|values| values[..3] == [0.0; 3])
     }
 
     /// Fits `edited = (1 + gain) * photo + offset` to the brightness around every pixel, as a guided filter does (He, Sun and Tang,
@@ -196,8 +242,13 @@ impl Change {
     fn refined(&self) -> Self {
         let size = self.size * REFINED;
         let place = |i: usize| (i as f64 + 0.5) / size as f64;
-        let row = |y: usize| (0..size).map(move |x| self.spline([place(x), place(y)]));
-        Self { size, refined: true, values: (0..size).flat_map(row).collect() }
+        let mut values = vec![[0.0; 8]; size * size];
+        values.par_chunks_exact_mut(size).enumerate().for_each(|(y, row)| {
+            for (x, values) in row.iter_mut().enumerate() {
+                *values = self.spline([place(x), place(y)]);
+            }
+        });
+        Self { size, refined: true, values }
     }
 
     #[inline]
@@ -318,6 +369,22 @@ mod tests {
         assert_eq!(Feather::new(turned, [90.0, 70.0]).fades, [true; 4]);
         let beyond = Frame { side: 500.0, ..turned };
         assert_eq!(Feather::new(beyond, [90.0, 70.0]).fades, [false; 4]);
+    }
+
+    #[test]
+    fn the_screen_shows_what_is_written() {
+        let pixels = RgbImage::from_fn(150, 130, |x, y| image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x * y) % 256) as u8]));
+        let photo = Photo::from_image(image::DynamicImage::ImageRgb8(pixels.clone()), "test").unwrap();
+        let wave = |phase: f32| -> Vec<f32> { (0..3 * 16 * 16).map(|i| (i as f32 * 0.21 + phase).sin() * 0.6).collect() };
+        for side in [10.0, 60.0, 110.0] {
+            let frame = Frame { centre: [70.0, 60.0], side, angle: 0.3 };
+            let written = put_back(&photo, frame, &wave(0.4), &wave(0.0), 16, Upsampling::Guided);
+            let guide = guide(&photo.srgb_pixels(), frame, 16);
+            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide);
+            assert!(image::DynamicImage::ImageRgba8(written.srgb_pixels().into_owned()).into_rgb8() == shown, "a frame of {side} pixels");
+            assert!(shown != pixels);
+            assert!(put_on_screen(&pixels, frame, &wave(0.4), &wave(0.4), &guide) == pixels);
+        }
     }
 
     #[test]
