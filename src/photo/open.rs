@@ -257,7 +257,9 @@ fn add<S: Sample + Send + Sync>(samples: &mut [S], width: u32, profile: Option<&
             let mut edited = false;
             for (pixel, delta) in pixels.iter_mut().zip(deltas).filter(|(_, delta)| delta.iter().any(|d| *d != 0.0)) {
                 edited = true;
-                (0..3).for_each(|c| pixel[c] = S::from_unit(pixel[c].to_unit() + delta[c]));
+                for (value, delta) in pixel.iter_mut().zip(delta) {
+                    *value = S::from_unit(value.to_unit() + delta);
+                }
             }
             return edited.then_some(());
         };

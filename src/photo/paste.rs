@@ -98,11 +98,18 @@ pub(crate) fn put_on_screen(shown: &RgbImage, frame: Frame, edited: &[f32], reco
     rows.for_each(|(y, row)| {
         for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate().skip(patch.columns.start).take(patch.columns.len()) {
             if let Some(delta) = patch.at(x, y, *pixel) {
-                *pixel = [0, 1, 2].map(|c| u8::from_unit(pixel[c].to_unit() + delta[c]));
+                // Written out: a closure over the channels is a call a channel.
+                let [r, g, b] = *pixel;
+                *pixel = [add(r, delta[0]), add(g, delta[1]), add(b, delta[2])];
             }
         }
     });
     out
+}
+
+#[inline]
+fn add(value: u8, delta: f32) -> u8 {
+    u8::from_unit(value.to_unit() + delta)
 }
 
 /// A change, and where on a photo it goes.
@@ -160,7 +167,10 @@ impl<L: Fn([f64; 2]) -> [f64; 2]> Patch<L> {
         }
         let values = if self.samples == 1 { self.change.at(place) } else { self.change.mean(&self.locate, centre, self.samples) };
         // In coded values, not in linear light: there, darkening would turn the grain of skin into black specks.
-        Some([0, 1, 2].map(|c| (values[c] + values[3] * (f32::from(own[c]) - values[4 + c])) * mask / 255.0))
+        let [r, g, b, gain, own_r, own_g, own_b, _] = values;
+        let share = mask / 255.0;
+        let delta = |change: f32, own: u8, coarse: f32| (change + gain * (f32::from(own) - coarse)) * share;
+        Some([delta(r, own[0], own_r), delta(g, own[1], own_g), delta(b, own[2], own_b)])
     }
 }
 
@@ -280,30 +290,50 @@ impl Change {
         self.sum([left - 1, top - 1], catmull_rom_weights(fx), catmull_rom_weights(fy))
     }
 
-    /// Straight lines between the values.
+    /// Straight lines between the values (two a side at least). The border goes on beyond.
     #[inline]
     fn linear(&self, [u, v]: [f64; 2]) -> [f32; 8] {
-        let ((left, fx), (top, fy)) = (split(u * self.size as f64 - 0.5), split(v * self.size as f64 - 0.5));
-        self.sum([left, top], [1.0 - fx, fx], [1.0 - fy, fy])
+        let last = self.size as i64 - 2;
+        let place = |share: f64| match split(share * self.size as f64 - 0.5) {
+            (first, _) if first < 0 => (0, 0.0),
+            (first, _) if first > last => (last as usize, 1.0),
+            (first, fraction) => (first as usize, fraction),
+        };
+        let ((left, fx), (top, fy)) = (place(u), place(v));
+        let row = |y: usize| &self.values[y * self.size + left..][..2];
+        let (above, below) = (row(top), row(top + 1));
+        let weights = [(1.0 - fx) * (1.0 - fy), fx * (1.0 - fy), (1.0 - fx) * fy, fx * fy];
+        let mut sum = [0.0; 8];
+        for (values, weight) in [above[0], above[1], below[0], below[1]].iter().zip(weights) {
+            for (sum, value) in sum.iter_mut().zip(values) {
+                *sum += weight * value;
+            }
+        }
+        sum
     }
 }
 
 /// Means over squares of `2 * radius + 1` pixels, cut off at the border: over rows first, then over columns of what that gave.
 fn box_mean<const N: usize>(values: &[[f32; N]], size: usize, radius: usize) -> Vec<[f32; N]> {
-    let around = |i: usize| i.saturating_sub(radius)..(i + radius + 1).min(size);
-    let mean = |of: &mut dyn Iterator<Item = [f32; N]>, count: usize| {
+    let along = |values: &[[f32; N]], step: usize, at: usize, place: usize| {
+        let (from, to) = (place.saturating_sub(radius), (place + radius + 1).min(size));
+        let first = at - (place - from) * step;
         let mut sum = [0.0; N];
-        for value in of {
-            (0..N).for_each(|k| sum[k] += value[k]);
+        for i in 0..to - from {
+            for (sum, value) in sum.iter_mut().zip(&values[first + i * step]) {
+                *sum += value;
+            }
         }
-        sum.map(|s| s / count as f32)
+        for sum in &mut sum {
+            *sum /= (to - from) as f32;
+        }
+        sum
     };
-    let rows: Vec<[f32; N]> = values
-        .chunks_exact(size)
-        .flat_map(|row| (0..size).map(move |x| mean(&mut row[around(x)].iter().copied(), around(x).len())))
-        .collect();
-    let column = |x: usize, y: usize| mean(&mut around(y).map(|j| rows[j * size + x]), around(y).len());
-    (0..size).flat_map(|y| (0..size).map(move |x| (x, y))).map(|(x, y)| column(x, y)).collect()
+    let mut rows = vec![[0.0; N]; values.len()];
+    rows.par_iter_mut().enumerate().with_min_len(size).for_each(|(at, mean)| *mean = along(values, 1, at, at % size));
+    let mut all = vec![[0.0; N]; values.len()];
+    all.par_iter_mut().enumerate().with_min_len(size).for_each(|(at, mean)| *mean = along(&rows, size, at, at / size));
+    all
 }
 
 /// 1 inside the frame, falling smoothly to 0 at those of its sides that pass through the photo.
