@@ -125,6 +125,13 @@ struct OpenPhoto {
     inversion: Option<Chain<4>>,
 }
 
+impl OpenPhoto {
+    /// What a render comes to: a final picture needs the photo's own stochastic latent.
+    fn reachable(&self, quality: Quality) -> Quality {
+        if self.latents.inferred { quality } else { Quality::Preview }
+    }
+}
+
 /// What is known of a photo once it was read.
 struct Reading {
     faces: Arc<[Face]>,
@@ -141,7 +148,8 @@ struct Render {
     decode: Decode,
     /// What it predicted after the first step.
     first: Option<Vec<f32>>,
-    started: Instant,
+    /// What its steps took, and reading them back.
+    busy: Duration,
 }
 
 struct Export {
@@ -450,12 +458,14 @@ impl Worker {
     fn take_render(&mut self, request: RenderRequest) {
         self.follow_inversion(request.recipe.inversion);
         self.last = Some(request.clone());
-        let drafts = self.present().is_some_and(|open| open.view.has_draft(&request.recipe, whole(&request.recipe, open)));
-        let same = self.present().map(|open| whole(&request.recipe, open));
+        let Some(open) = self.present() else { return };
+        let settings = whole(&request.recipe, open);
+        let (drafts, quality) = (open.view.has_draft(&request.recipe, settings), open.reachable(request.quality));
         match &mut self.active {
             // What is asked for is under way to its end already.
-            Some(active) if active.request.recipe == request.recipe && Some(active.settings) == same => {
-                (active.quality, active.request) = (request.quality, request);
+            Some(active) if active.request.recipe == request.recipe && active.settings == settings => {
+                (active.quality, active.request) = (quality, request);
+                self.next = None;
             }
             // See the module documentation: what the next request would show at once gives way to it, as finals do.
             Some(active) if active.quality == Quality::Preview && !drafts => self.next = Some(request),
@@ -464,8 +474,9 @@ impl Worker {
     }
 
     fn start_render(&mut self, request: RenderRequest) {
+        self.next = None;
         let (Some(editor), Some(open)) = (&self.editor, self.present()) else { return };
-        let quality = if open.latents.inferred { request.quality } else { Quality::Preview };
+        let quality = open.reachable(request.quality);
         let drafts = open.view.has_draft(&request.recipe, whole(&request.recipe, open));
         let steps = match quality {
             Quality::Preview if !drafts => self.preview_steps().min(request.recipe.steps),
@@ -486,8 +497,7 @@ impl Worker {
             None if paired => editor.decode_pair(&open.latents, &request.recipe, steps),
             None => editor.decode(&open.latents, &request.recipe, steps),
         };
-        self.next = None;
-        self.active = Some(Render { request, quality, settings, decode, first: None, started: Instant::now() });
+        self.active = Some(Render { request, quality, settings, decode, first: None, busy: Duration::ZERO });
     }
 
     fn preview_steps(&self) -> usize {
@@ -543,27 +553,27 @@ impl Worker {
             self.active = None;
             return Ok(());
         };
-        if let Some(predicted) = editor.step_predicting(&mut render.decode) {
+        let started = Instant::now();
+        let predicted = editor.step_predicting(&mut render.decode);
+        if let Some(predicted) = predicted {
             // The end of a single step is the picture itself.
-            if render.decode.chain.done() == 1 && render.decode.chain.steps() > 1 {
-                let Render { request, settings, started, .. } = render;
-                let first = editor.first_picture(predicted)?;
-                if let Some(image) = open.view.draft(&request.recipe, *settings, &first, editor.size()) {
-                    let (generation, step) = (request.generation, started.elapsed());
-                    self.rest = (render.quality == Quality::Preview).then_some(REST);
-                    (render.first, render.started) = (Some(first), Instant::now());
-                    self.tell(Event::Picture { generation, quality: Quality::Preview, image: Arc::new(image), step });
-                } else {
-                    render.first = Some(first);
-                }
+            let first = (render.decode.chain.done() == 1 && render.decode.chain.steps() > 1).then(|| editor.first_picture(predicted));
+            render.first = first.transpose()?.or(render.first.take());
+            render.busy += started.elapsed();
+            if let (1, Some(first)) = (render.decode.chain.done(), &render.first)
+                && let Some(image) = open.view.draft(&render.request.recipe, render.settings, first, editor.size())
+            {
+                let (generation, quality, step) = (render.request.generation, Quality::Preview, render.busy);
+                self.rest = (render.quality == Quality::Preview).then_some(REST);
+                self.tell(Event::Picture { generation, quality, image: Arc::new(image), step });
             }
             return Ok(());
         }
-        let Some(Render { request, quality, settings, decode, first, started }) = self.active.take() else { return Ok(()) };
+        let Some(Render { request, quality, settings, decode, first, busy }) = self.active.take() else { return Ok(()) };
         let steps = decode.chain.steps() as u32;
         let mut pictures = editor.pictures(decode)?.into_iter();
         // Measured up to the picture in memory: on a GPU the steps themselves return at once.
-        let step = started.elapsed() / steps.max(1);
+        let step = (busy + started.elapsed()) / steps.max(1);
         let Some(edited) = pictures.next() else { return Ok(()) };
         match pictures.next() {
             Some(base) => open.view.set_base(settings, base),
