@@ -1,7 +1,7 @@
 //! The networks on a CPU, without the tensor library: the same weights and the same mathematics, ahead of general-purpose runtimes.
 //!
-//! Training and GPUs use the modules in [`crate::model`]; this room is made from them once they hold a model's weights, and serves
-//! forward passes only. What makes it fast:
+//! Training uses the modules in [`crate::model`], and graphics cards have kernels of their own ([`super::gpu`]). This room is made from
+//! those modules once they hold a model's weights, and serves forward passes only. What makes it fast:
 //!
 //! - Feature maps stay channels-last, as the kernels want them, through the whole network. Group norm, the modulations by timestep and
 //!   semantic latent, SiLU, resampling, the concatenation with a skip and the border that a convolution needs are one pass.
