@@ -36,8 +36,15 @@ pub struct EditArgs {
     /// Write a recipe beside every result: OUT.recipe.json.
     #[arg(long)]
     save_recipe: bool,
-    /// Denoising steps [default: 10]. The photo is read in as many, but at least 20.
-    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
+    #[arg(
+        long,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64),
+        help = format!(
+            "Denoising steps [default: {}]. The photo is read in as many, but at least {}",
+            Recipe::DEFAULT_STEPS,
+            Recipe::INVERSION_STEPS
+        )
+    )]
     steps: Option<usize>,
     /// Decode from the noise of this seed instead of the photo's own stochastic latent: in half the time, less faithful to details.
     #[arg(long)]
