@@ -35,25 +35,7 @@ const REST: Duration = Duration::from_millis(20);
 const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 1..=10;
 
 pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends, bundle: PathBuf, device: DeviceChoice) {
-    let mut worker = Worker {
-        events,
-        wake,
-        device,
-        editor: None,
-        photos: Vec::new(),
-        present: None,
-        next_id: 1,
-        active: None,
-        next: None,
-        last: None,
-        interpolation: Interpolation::default(),
-        sampling: Sampling::default(),
-        inspection: None,
-        export: None,
-        step_time: None,
-        rest: None,
-        tuning: None,
-    };
+    let mut worker = Worker::new(events, wake, device);
     worker.guarded(Job::LoadingModel, |w| w.load(bundle));
     let mut select = Select::new();
     select.recv(&requests);
@@ -158,6 +140,28 @@ struct Export {
 }
 
 impl Worker {
+    fn new(events: Sender<Event>, wake: Arc<dyn Fn() + Send + Sync>, device: DeviceChoice) -> Self {
+        Self {
+            events,
+            wake,
+            device,
+            editor: None,
+            photos: Vec::new(),
+            present: None,
+            next_id: 1,
+            active: None,
+            next: None,
+            last: None,
+            interpolation: Interpolation::default(),
+            sampling: Sampling::default(),
+            inspection: None,
+            export: None,
+            step_time: None,
+            rest: None,
+            tuning: None,
+        }
+    }
+
     fn has_work(&self) -> bool {
         self.tuning.is_some()
             || self.active.is_some()

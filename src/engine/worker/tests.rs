@@ -213,6 +213,57 @@ fn the_first_picture_comes_before_the_stochastic_latent_and_is_refined_after_it(
     assert!(position(&|e| matches!(e, Event::Progress { job: Job::ReadingPhoto, .. })).is_some());
 }
 
+/// A worker without its thread, to be taken step by step: requests then come in the middle of a decode.
+fn worker(folder: &Path) -> (super::Worker, crossbeam_channel::Receiver<Event>) {
+    let (events, seen) = crossbeam_channel::unbounded();
+    let mut worker = super::Worker::new(events, Arc::new(|| {}), DeviceChoice::Cpu);
+    worker.load(tiny_bundle(folder)).unwrap();
+    worker.open_photo(*photo(), None, None).unwrap();
+    (worker, seen)
+}
+
+#[test]
+fn what_waits_is_forgotten_for_what_is_newer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, seen) = worker(folder.path());
+    let render = |generation: u64, smile: f32| RenderRequest { generation, recipe: recipe(smile), quality: Quality::Preview };
+    worker.take_render(render(1, 20.0));
+    worker.step();
+    worker.take_render(render(2, 40.0));
+    assert!(worker.next.is_some(), "it waits for the first to be shown");
+    worker.take_render(render(3, 20.0));
+    assert!(worker.next.is_none(), "the first is what is asked for again");
+    while worker.has_work() {
+        worker.step();
+    }
+    assert!(!seen.try_iter().any(|event| matches!(event, Event::Picture { generation: 1 | 2, .. })));
+}
+
+#[test]
+fn what_is_under_way_is_no_final_picture_before_the_stochastic_latent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, seen) = worker(folder.path());
+    // In as few steps as a preview, so that the second request asks for what the first one has begun.
+    let render = |generation: u64, quality: Quality| RenderRequest { generation, recipe: recipe(20.0), quality };
+    worker.take_render(render(1, Quality::Preview));
+    worker.step();
+    assert!(worker.active.as_ref().is_some_and(|active| active.decode.chain.done() == 1));
+    worker.take_render(render(2, Quality::Final));
+    assert!(worker.active.as_ref().is_some_and(|active| active.decode.chain.done() == 1), "it goes on");
+    while worker.has_work() {
+        worker.step();
+    }
+    let pictures: Vec<Option<(u64, Quality)>> = seen
+        .try_iter()
+        .filter_map(|event| match event {
+            Event::Picture { generation, quality, .. } => Some(Some((generation, quality))),
+            Event::LatentsReady => Some(None),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(pictures, [Some((2, Quality::Preview)), None, Some((2, Quality::Final))]);
+}
+
 #[test]
 fn failures_are_told_and_survived() {
     let (engine, folder) = start();
