@@ -137,8 +137,7 @@ impl Bundle {
 
     /// The same for forward passes alone, by what is fastest on the device.
     pub fn build_for_use(&self, device: &Device) -> Result<Autoencoder, CheckpointError> {
-        let model = self.build(device)?;
-        Ok(if *device == Device::flex() { model.on_cpu_kernels(self.storage()) } else { model.on_gpu_kernels(None) })
+        Ok(self.build(device)?.on_kernels(self.storage(), None))
     }
 
     /// The same in the precision that the device is to compute in, letting go of the weights as soon as the networks have them: less
@@ -148,7 +147,7 @@ impl Bundle {
         let model = Autoencoder::build_networks(&self.manifest.config, &mut parameters)?;
         let storage = self.storage();
         drop(self);
-        Ok(if device.is_cpu() { model.on_cpu_kernels(storage) } else { model.on_gpu_kernels(device.compute) })
+        Ok(model.on_kernels(storage, device.compute))
     }
 
     /// How the CPU's kernels keep the weights: in no more bits than they came in.

@@ -471,7 +471,7 @@ impl Worker {
                 (active.quality, active.request) = (quality, request);
                 self.next = None;
             }
-            // See the module documentation: what the next request would show at once gives way to it, as finals do.
+            // A preview is finished first, unless the request can show a draft at once; finals give way (see the module documentation).
             Some(active) if active.quality == Quality::Preview && !drafts => self.next = Some(request),
             _ => self.start_render(request),
         }

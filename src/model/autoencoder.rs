@@ -97,6 +97,11 @@ impl Autoencoder {
         Ok(Self { config: config.clone(), schedule, networks, latent_dpm, cost, device: p.device().clone() })
     }
 
+    /// The same model by what is fastest on its device, for forward passes alone: see the two that follow.
+    pub fn on_kernels(self, storage: cpu::Storage, compute: Option<FloatDType>) -> Self {
+        if self.device == Device::flex() { self.on_cpu_kernels(storage) } else { self.on_gpu_kernels(compute) }
+    }
+
     /// The same model on the CPU's own kernels, many times faster there than the tensor library, its weights kept as `storage` says.
     /// Tensors must be the CPU's. A model that is on them already stays as it is.
     pub fn on_cpu_kernels(mut self, storage: cpu::Storage) -> Self {

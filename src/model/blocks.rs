@@ -107,6 +107,24 @@ pub struct Conditions {
     pub latent: Option<Tensor<2>>,
 }
 
+/// All layers that turn one embedding into the residual blocks' modulations, as a single one: for networks that only look forward.
+#[derive(Debug, Default)]
+pub(super) struct Modulations {
+    /// `[all blocks' outputs, embedding]`.
+    pub(super) weight: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+}
+
+impl Modulations {
+    /// Adds a layer; returns where its output starts.
+    pub(super) fn add(&mut self, layer: &Linear) -> usize {
+        let start = self.bias.len();
+        self.weight.extend(values(&layer.weight));
+        self.bias.extend(values(&layer.bias));
+        start
+    }
+}
+
 /// Self-attention over the positions of a feature map, with a residual connection.
 #[derive(Module, Debug)]
 pub struct Attention {

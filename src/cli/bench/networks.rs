@@ -79,7 +79,7 @@ pub fn measure(network: Option<Network>, bundle: &Path, device: DeviceChoice, re
             let device = device.open().map_err(EditError::from)?;
             let mut parameters = Parameters::random(&device.device).computing_in(device.compute);
             let model = Autoencoder::build_networks(&network.config(), &mut parameters).map_err(|e| BenchError::Network(e.to_string()))?;
-            let model = if device.is_cpu() { model.on_cpu_kernels(cpu::Storage::Floats) } else { model.on_gpu_kernels(device.compute) };
+            let model = model.on_kernels(cpu::Storage::Floats, device.compute);
             (format!("{network:?}, random weights").to_lowercase(), model, device)
         }
         None => {

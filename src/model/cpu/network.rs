@@ -11,7 +11,7 @@ use super::convolution::{Base, Convolution, Method, Padded};
 use super::kernels::{Kernels, kernels};
 use super::map::{Affine, Map, Norm, activate, resampled};
 use super::matrix::{Packed, Product, Rows, Storage, multiply};
-use crate::model::blocks::{self, Layer, Resample};
+use crate::model::blocks::{self, Layer, Modulations, Resample};
 use crate::model::layers::{Conv, Linear, sinusoid, values};
 use crate::model::prediction::Heads;
 use crate::model::{ModelConfig, encoder, latent_map, unet};
@@ -65,27 +65,6 @@ impl Dense {
 fn silu(values: &mut [f32]) {
     for v in values {
         *v /= 1.0 + (-*v).exp();
-    }
-}
-
-/// All layers that turn one embedding into the residual blocks' modulations, as a single matrix.
-#[derive(Debug, Default)]
-struct Modulations {
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Modulations {
-    /// Adds a layer; returns where its output starts.
-    fn add(&mut self, layer: &Linear) -> usize {
-        let start = self.bias.len();
-        self.weights.extend(values(&layer.weight));
-        self.bias.extend(values(&layer.bias));
-        start
-    }
-
-    fn dense(self, storage: Storage) -> Dense {
-        Dense::new(&self.weights, &self.bias, storage)
     }
 }
 
@@ -456,16 +435,17 @@ impl Decoder {
         let plain = DecoderHalf::new(&decoder.denoiser.decoder_half, &mut plan);
         plan.side = bottom;
         let shift = DecoderHalf::new(&decoder.shift.decoder_half, &mut plan);
+        let modulations = |all: Modulations| Dense::new(&all.weight, &all.bias, storage);
         Self {
             kernels,
             pool: Pool::default(),
             heads: decoder.denoiser.heads.clone(),
             config: config.clone(),
             time_embed,
-            time: plan.time.dense(storage),
+            time: modulations(plan.time),
             times: Recent::new(),
             label_emb: Dense::from_layer(&decoder.shift.label_emb, storage),
-            latent: plan.latent.dense(storage),
+            latent: modulations(plan.latent),
             latents: Recent::new(),
             latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, config, storage)),
             first,

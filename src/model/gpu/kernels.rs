@@ -48,7 +48,7 @@ pub fn norm<X: Float, Y: Float>(
         sum += f32::cast_from(x[(base + i / per_group * channels + i % per_group) as usize]);
         i += units;
     }
-    let mean = sum_of_cube(&mut shared, sum, units) / f32::cast_from(count);
+    let mean = of_cube(&mut shared, sum, units, false) / f32::cast_from(count);
 
     let mut squares = 0.0f32;
     let mut i = UNIT_POS;
@@ -57,7 +57,7 @@ pub fn norm<X: Float, Y: Float>(
         squares += centred * centred;
         i += units;
     }
-    let variance = sum_of_cube(&mut shared, squares, units) / f32::cast_from(count);
+    let variance = of_cube(&mut shared, squares, units, false) / f32::cast_from(count);
     let inverse = 1.0f32 / (variance + 1e-5f32).sqrt();
 
     let mut i = UNIT_POS;
@@ -81,44 +81,28 @@ pub fn norm<X: Float, Y: Float>(
     }
 }
 
-/// The sum of all units' values, for all of them. `units` is a power of two.
+/// The sum of all units' values, or the `largest` of them, for all of them. `units` is a power of two.
 #[cube]
-fn sum_of_cube(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: u32) -> f32 {
+fn of_cube(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: u32, #[comptime] largest: bool) -> f32 {
     let unit = UNIT_POS as usize;
     shared[unit] = value;
     sync_cube();
     let mut half = comptime!(units / 2).runtime();
     while half > 0u32 {
         if UNIT_POS < half {
-            let other = shared[unit + half as usize];
-            shared[unit] += other;
+            let (own, other) = (shared[unit], shared[unit + half as usize]);
+            if largest {
+                shared[unit] = max(own, other);
+            } else {
+                shared[unit] = own + other;
+            }
         }
         sync_cube();
         half /= 2u32;
     }
-    let sum = shared[0usize];
+    let result = shared[0usize];
     sync_cube();
-    sum
-}
-
-/// The largest of all units' values, for all of them. `units` is a power of two.
-#[cube]
-fn largest_of_cube(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: u32) -> f32 {
-    let unit = UNIT_POS as usize;
-    shared[unit] = value;
-    sync_cube();
-    let mut half = comptime!(units / 2).runtime();
-    while half > 0u32 {
-        if UNIT_POS < half {
-            let other = shared[unit + half as usize];
-            shared[unit] = max(shared[unit], other);
-        }
-        sync_cube();
-        half /= 2u32;
-    }
-    let largest = shared[0usize];
-    sync_cube();
-    largest
+    result
 }
 
 /// Softmax attention of one query a cube, over all positions. `qkv` is `[batch, position, 3 * channel]`: all queries, already divided by
@@ -165,7 +149,7 @@ pub fn attention<X: Float>(
         largest = max(largest, score);
         j += units;
     }
-    let largest = largest_of_cube(&mut shared, largest, units);
+    let largest = of_cube(&mut shared, largest, units, true);
 
     let mut sum = 0.0f32;
     let mut j = UNIT_POS;
@@ -176,7 +160,7 @@ pub fn attention<X: Float>(
         j += units;
     }
     // Also waits for all weights to be written.
-    let sum = sum_of_cube(&mut shared, sum, units);
+    let sum = of_cube(&mut shared, sum, units, false);
 
     let mut i = UNIT_POS;
     while i < width {

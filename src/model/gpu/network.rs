@@ -9,7 +9,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::surface::{Convolution, Dense, Mix, Modulation, Norm, Parameter, Rows, Surface, as_map, flat};
-use crate::model::blocks::{self, Layer, Resample};
+use crate::model::blocks::{self, Layer, Modulations, Resample};
 use crate::model::layers::{Conv, GroupNorm, Linear, sinusoid, values};
 use crate::model::prediction::Heads;
 use crate::model::{ModelConfig, latent_map, unet};
@@ -38,30 +38,13 @@ fn linear(layer: &Linear) -> Dense {
     dense(&values(&layer.weight), &values(&layer.bias), DType::F32)
 }
 
+fn modulations(all: Modulations) -> Dense {
+    dense(&all.weight, &all.bias, DType::F32)
+}
+
 fn norm(layer: &GroupNorm) -> Norm {
     let parameter = |values: Vec<f32>| Parameter::new(&values, &[values.len()], DType::F32);
     Norm { gain: parameter(values(&layer.weight)), offset: parameter(values(&layer.bias)) }
-}
-
-/// All layers that turn one embedding into the residual blocks' modulations, as a single one.
-#[derive(Debug, Default)]
-struct Modulations {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Modulations {
-    /// Adds a layer; returns where its output starts.
-    fn add(&mut self, layer: &Linear) -> usize {
-        let start = self.bias.len();
-        self.weight.extend(values(&layer.weight));
-        self.bias.extend(values(&layer.bias));
-        start
-    }
-
-    fn dense(self) -> Dense {
-        dense(&self.weight, &self.bias, DType::F32)
-    }
 }
 
 /// What the layers that were built so far have asked for.
@@ -296,11 +279,11 @@ impl Network {
             base: config.denoiser.base_channel,
             heads: decoder.denoiser.heads.clone(),
             time_embed: [0, 1].map(|i| linear(&half.time_embed[i])),
-            time: plan.time.dense(),
+            time: modulations(plan.time),
             times: Mutex::default(),
             ahead: Mutex::default(),
             label_emb: linear(&decoder.shift.label_emb),
-            latent: plan.latent.dense(),
+            latent: modulations(plan.latent),
             latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, compute)),
             first,
             down,

@@ -19,6 +19,7 @@ use burn_cubecl::tensor::CubeTensor;
 use half::{bf16, f16};
 
 use super::kernels;
+use crate::model::layers::GROUPS;
 
 /// Where a pass runs, and what it multiplies in.
 #[derive(Clone)]
@@ -156,7 +157,7 @@ impl Surface {
     pub fn norm(&self, norm: &Norm, x: &CubeTensor, modulations: &[Modulation], silu: bool) -> CubeTensor {
         let (batch, positions, channels) = extent(x);
         let y = self.empty(x.meta.shape(), self.compute);
-        let per_group = channels / crate::model::layers::GROUPS;
+        let per_group = channels / GROUPS;
         let units = self.units(positions * per_group / 4);
         let gain = norm.gain.on(self);
         let [time, latent] = [0, 1].map(|i| match modulations.get(i) {
@@ -165,7 +166,7 @@ impl Surface {
         });
         kernels::norm::launch(
             &self.client,
-            CubeCount::Static((batch * crate::model::layers::GROUPS) as u32, 1, 1),
+            CubeCount::Static((batch * GROUPS) as u32, 1, 1),
             CubeDim::new_1d(units),
             x.clone().into_buffer_arg(),
             gain.into_buffer_arg(),
