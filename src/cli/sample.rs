@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use image::{GenericImage, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
 
 use super::ModelArgs;
+use crate::diffusion::Solver;
 use crate::editing::Recipe;
 use crate::engine::sample::{SampleError, SampleOptions, Sampler};
 use crate::model::Guidance;
@@ -35,6 +36,9 @@ pub struct SampleArgs {
     /// Denoising steps of its semantic latent, which cost next to nothing.
     #[arg(long, default_value_t = SampleOptions::default().latent_steps, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     latent_steps: usize,
+    /// How the steps are taken [default: ddim, as published; denoised for models that would leave grain].
+    #[arg(long)]
+    sampler: Option<Sampling>,
     /// Share of the steps, at the end, that the plain diffusion model takes alone: 0 to 1.
     #[arg(long, default_value_t = SampleOptions::default().guidance.stop_percent, value_parser = parse_share)]
     stop_percent: f64,
@@ -49,6 +53,27 @@ pub struct SampleArgs {
     overwrite: bool,
     #[command(flatten)]
     model: ModelArgs,
+}
+
+/// The solvers, as they are named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sampling {
+    /// As published.
+    Ddim,
+    /// DPM-Solver++ 2M, which needs fewer steps.
+    Multistep,
+    /// The same, ending with the image predicted while a little noise is left.
+    Denoised,
+}
+
+impl From<Sampling> for Solver {
+    fn from(sampling: Sampling) -> Self {
+        match sampling {
+            Sampling::Ddim => Self::Ddim,
+            Sampling::Multistep => Self::Multistep,
+            Sampling::Denoised => Self::Denoised,
+        }
+    }
 }
 
 #[derive(Debug, Error)]
@@ -75,7 +100,7 @@ pub fn run(args: &SampleArgs) -> Result<(), SampleCommandError> {
         return Err(SequenceError::from(ExportError::Exists(taken.clone())).into());
     }
     let guidance = Guidance { stop_percent: args.stop_percent, ..Guidance::unconditional() };
-    let options = SampleOptions { steps: args.steps, latent_steps: args.latent_steps, guidance };
+    let options = SampleOptions { steps: args.steps, latent_steps: args.latent_steps, guidance, solver: args.sampler.map(Solver::from) };
     let mut sampler = Sampler::load(&args.model.bundle(), args.model.device, args.seed, options)?;
     if single_files {
         std::fs::create_dir_all(&args.output).map_err(|source| SampleCommandError::Folder { path: args.output.clone(), source })?;

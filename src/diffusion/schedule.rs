@@ -106,6 +106,16 @@ impl Schedule {
         timesteps
     }
 
+    /// The same for a decode whose last evaluation is where a twentieth of the chain is left (t = 50 of 1000), the result being the image
+    /// predicted there. At most `T - T / 20` steps.
+    pub fn denoising_timesteps(&self, steps: usize) -> Vec<usize> {
+        let (last, clean) = (self.len() - 1, self.len() / 20);
+        if steps < 2 || clean == 0 {
+            return self.dense_timesteps(steps);
+        }
+        std::iter::once(0).chain(self.dense_timesteps_up_to(last - clean, steps - 1).into_iter().map(|t| t + clean)).collect()
+    }
+
     /// `x_t` for an image and noise of the same shape: `sqrt(abar_t)` and `sqrt(1 - abar_t)`.
     pub fn forward_factors(&self, t: usize) -> (f64, f64) {
         let abar = self.alphas_cumprod[t];
@@ -121,6 +131,8 @@ mod tests {
     fn timesteps_end_at_both_ends_and_rise() {
         let schedule = Schedule::new(&ScheduleConfig::default());
         for steps in [1, 2, 3, 7, 10, 50, 100, 998, 999] {
+            let denoising = schedule.denoising_timesteps(steps.min(900));
+            assert_eq!((denoising.len(), denoising[0], denoising.last()), (steps.min(900) + 1, 0, Some(&999)));
             for map in [schedule.ddim_timesteps(steps), schedule.dense_timesteps(steps)] {
                 assert_eq!((map.len(), map[0], map[steps]), (steps + 1, 0, 999));
                 assert!(map.windows(2).all(|w| w[0] < w[1]), "{steps} steps: {map:?}");
@@ -129,6 +141,8 @@ mod tests {
         assert_eq!(schedule.dense_timesteps(4), [0, 62, 250, 562, 999]);
         assert_eq!(schedule.dense_timesteps_up_to(250, 2), [0, 63, 250], "the same spacing from the middle on");
         assert_eq!(schedule.dense_timesteps_up_to(2, 9), [0, 1, 2]);
+        assert_eq!(schedule.denoising_timesteps(5), [0, 50, 109, 287, 584, 999]);
+        assert_eq!(schedule.denoising_timesteps(1), [0, 999]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::ModelCard;
 use crate::checkpoint::{Bundle, CheckpointError};
 use crate::device::{DeviceChoice, DeviceError, NamedDevice};
-use crate::diffusion::{Chain, Inversion, lerp, slerp, slerp_inferred};
+use crate::diffusion::{Chain, Inversion, Solver, lerp, slerp, slerp_inferred};
 use crate::editing::sidecar::{ModelEntry, SidecarError};
 use crate::editing::{Crop, LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError};
@@ -109,9 +109,11 @@ impl Latents {
     pub const UNINFERRED_SEED: u64 = 0;
 
     /// Where a preview of so many steps should start, if not from `x_t`. An edit that goes its own way from the first step on (fresh
-    /// noise, another strength, a shift that stops early) has nothing in common with what the inversion came by.
+    /// noise, another strength, a shift that stops early) has nothing in common with what the inversion came by, and a denoised end is not
+    /// where these go.
     pub fn warm_start(&self, recipe: &Recipe, steps: usize) -> Option<&WarmStart> {
-        let usual = recipe.fresh_noise == 0.0 && recipe.guidance == 1.0 && recipe.stop_percent == 0.0;
+        let goes_its_own_way = recipe.fresh_noise != 0.0 || recipe.guidance != 1.0 || recipe.stop_percent != 0.0;
+        let usual = !goes_its_own_way && recipe.solver != Solver::Denoised;
         let place = *WARM_STARTS.get(steps.checked_sub(1)?)?;
         // The inversion came by the cleanest first.
         let index = WARM_STARTS.iter().filter(|known| **known < place).count();

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 
 use super::edit::{Decode, EditError, Editor, Latents, values};
-use crate::diffusion::slerp;
+use crate::diffusion::{Solver, slerp};
 use crate::editing::Recipe;
 use crate::model::Guidance;
 
@@ -72,7 +72,9 @@ impl Editor {
         }
         let z = self.space.denormalise(&self.sample_normalised(seed)?);
         let stop_percent = Guidance::unconditional().stop_percent;
-        Ok(Seedling { z, x_t: self.noise(seed), recipe: Recipe { steps, stop_percent, ..Recipe::default() } })
+        let usual = Recipe::default();
+        let solver = if self.model.config.prediction.leaves_grain() { Solver::Denoised } else { usual.solver };
+        Ok(Seedling { z, x_t: self.noise(seed), recipe: Recipe { steps, solver, stop_percent, ..usual } })
     }
 
     /// A face near a photo under a recipe. Both latents turn towards others by a quarter circle times `amount`, which keeps their

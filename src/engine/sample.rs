@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::edit::{self, EditError, values};
 use crate::checkpoint::Bundle;
 use crate::device::DeviceChoice;
-use crate::diffusion::{Chain, Direction};
+use crate::diffusion::{Chain, Solver};
 use crate::editing::LatentSpace;
 use crate::model::{Autoencoder, Guidance};
 use crate::photo::from_model;
@@ -35,16 +35,18 @@ impl From<crate::checkpoint::CheckpointError> for SampleError {
 /// How faces are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampleOptions {
-    /// DDIM steps of the image.
+    /// Steps of the image.
     pub steps: usize,
     /// DDIM steps of the semantic latent.
     pub latent_steps: usize,
     pub guidance: Guidance,
+    /// `None` = as published, but with a denoised end for models that otherwise leave grain.
+    pub solver: Option<Solver>,
 }
 
 impl Default for SampleOptions {
     fn default() -> Self {
-        Self { steps: 50, latent_steps: 100, guidance: Guidance::unconditional() }
+        Self { steps: 50, latent_steps: 100, guidance: Guidance::unconditional(), solver: None }
     }
 }
 
@@ -78,7 +80,8 @@ impl Sampler {
         }
         let z = self.semantic_latents(z_t, count)?;
         let x_t = self.model.tensor(x_t, [count, 3, size, size]);
-        let mut chain = Chain::new(&self.model.schedule, self.options.steps, Direction::Decode, x_t);
+        let usual = if self.model.config.prediction.leaves_grain() { Solver::Denoised } else { Solver::Ddim };
+        let mut chain = Chain::decode(&self.model.schedule, self.options.steps, self.options.solver.unwrap_or(usual), x_t);
         while self.model.step(&mut chain, &z, self.options.guidance).is_some() {
             tick();
         }

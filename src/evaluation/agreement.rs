@@ -50,6 +50,7 @@ impl Way {
         match self {
             Self::Whole(Solver::Ddim, n) => format!("{}, DDIM as published", steps(n)),
             Self::Whole(Solver::Multistep, n) => format!("{}, DPM-Solver++ 2M", steps(n)),
+            Self::Whole(Solver::Denoised, n) => format!("{}, DPM-Solver++ 2M, denoised end", steps(n)),
             Self::Warm { from, steps: n } => format!("{} from t = {}", steps(n), timesteps[from]),
             Self::Draft(moved) => format!("a draft of 1 step, {moved} percent from a whole picture"),
         }

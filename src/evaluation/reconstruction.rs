@@ -1,5 +1,5 @@
 //! What comes back of a photo: through its inferred `x_T`, by the samplers that edits use; and from `z` alone, by the published sampler
-//! (which published figures stand for) and by that of edits.
+//! (which published figures stand for), by that of edits, and by that of faces from nothing.
 
 use burn::tensor::{Device, Tensor};
 
@@ -69,7 +69,9 @@ pub fn through_inferred_noise(subject: &Subject) -> Result<Vec<Line>, Evaluation
 pub fn from_latents_alone(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     let steps = subject.job.steps.iter().max().copied().unwrap_or(PAPER_STEPS);
     let mut lines = Vec::new();
-    for (solver, name) in [(Solver::Ddim, "DDIM as published"), (Solver::Multistep, "DPM-Solver++ 2M")] {
+    let solvers =
+        [(Solver::Ddim, "DDIM as published"), (Solver::Multistep, "DPM-Solver++ 2M"), (Solver::Denoised, "DPM-Solver++ 2M, denoised end")];
+    for (solver, name) in solvers {
         let what = format!("z alone, random x_T, {steps} steps, {name}");
         let mut sums = Sums::default();
         for batch in subject.batches() {

@@ -29,6 +29,12 @@ pub enum Prediction {
 const DETAIL: f64 = 0.05;
 
 impl Prediction {
+    /// Whether a decode from random `x_T` ends in grain, because the network is too narrow for the last of the noise, so that
+    /// [`crate::diffusion::Solver::Denoised`] is better there.
+    pub fn leaves_grain(self) -> bool {
+        self == Self::Image
+    }
+
     /// Weight of the DPM's squared error in `eps` at a timestep with this `abar`: 1, or with `min_snr` `min(snr, g) / snr`
     /// (Hang et al., 2023).
     ///

@@ -25,8 +25,13 @@ const PICTURE: f32 = 112.0;
 const PLOT_HEIGHT: f32 = 150.0;
 const WIDTH: f32 = 640.0;
 
-const SOLVERS: [(Solver, &str, &str); 2] = [
+const SOLVERS: [(Solver, &str, &str); 3] = [
     (Solver::Multistep, "DPM-Solver++ 2M", "The better picture where the steps are few"),
+    (
+        Solver::Denoised,
+        "DPM-Solver++ 2M, denoised end",
+        "Without the last of the noise: less grain from fresh noise, less detail of a photo",
+    ),
     (Solver::Ddim, "DDIM, as published", "The published sampler; needs more steps for the same picture"),
 ];
 const INVERSIONS: [(Inversion, &str, &str); 2] = [
