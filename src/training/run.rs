@@ -337,12 +337,14 @@ pub fn train<S: Stage, N: NetworkConfig>(
         device,
         started: Instant::now(),
         stepping: Duration::ZERO,
+        timed: 0,
         first_step: learner.step(),
         minutes_before: progress.minutes,
         samples_before: progress.samples,
         loss: progress.loss,
         bar: bar(limits, learner.step()),
         reported: Instant::now(),
+        tuned: device.clone().inner() == Device::flex(),
     };
     // The GPU libraries report lost devices and full memory by panicking. The state on disk is whole at every moment.
     catch_unwind(AssertUnwindSafe(|| sitting.run(learner)))
@@ -364,12 +366,16 @@ struct Sitting<'a, S: Stage> {
     started: Instant,
     /// Time spent in steps, without saves and sample pictures.
     stepping: Duration,
+    /// The steps that it was spent in.
+    timed: u64,
     first_step: u64,
     minutes_before: f64,
     samples_before: u64,
     loss: Option<f64>,
     bar: ProgressBar,
     reported: Instant,
+    /// Whether the device knows its fastest kernels. A card looks for them in its first step, for a minute or more.
+    tuned: bool,
 }
 
 impl<S: Stage> Sitting<'_, S> {
@@ -379,7 +385,10 @@ impl<S: Stage> Sitting<'_, S> {
         let mut loader = Loader::start(&self.stage.batches(self.data, h.seed, h.batch), learner.step())?;
         // Losses stay on the device until a line is due: reading one waits for everything before it.
         let mut pending: Vec<Tensor<1>> = Vec::new();
-        let mut line_started = Instant::now();
+        let (mut steps, mut line_started) = (0, Instant::now());
+        if !self.tuned {
+            self.say("looking for the card's fastest kernels, which takes a minute or more".into());
+        }
         while !self.is_over(learner.step()) {
             let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
             let loss = self.stage.loss(learner.network(), batch, self.device);
@@ -387,12 +396,21 @@ impl<S: Stage> Sitting<'_, S> {
             learner.descend(&loss);
             pending.push(loss.inner());
             let step = learner.step();
+            if self.tuned {
+                steps += 1;
+            } else {
+                // Waits for the step, so that its minute is not taken for the pace of the run.
+                self.mean_loss(&mut pending.clone(), step)?;
+                self.tuned = true;
+                line_started = Instant::now();
+            }
             if due(step, self.limits.log_every) || due(step, self.limits.save_every) || self.is_over(step) {
-                let steps = pending.len();
                 let loss = self.mean_loss(&mut pending, step)?;
                 let took = line_started.elapsed();
                 self.stepping += took;
-                let samples_per_second = (steps * h.batch) as f64 / took.as_secs_f64().max(1e-9);
+                self.timed += steps;
+                let samples_per_second = (steps * h.batch as u64) as f64 / took.as_secs_f64().max(1e-9);
+                steps = 0;
                 let progress = self.progress(step);
                 let entry = LossEntry { step, samples: progress.samples, minutes: progress.minutes, loss, rate, samples_per_second };
                 self.report(&mut log, &entry)?;
@@ -434,8 +452,8 @@ impl<S: Stage> Sitting<'_, S> {
             minutes: self.minutes_before + self.minutes(),
             samples: self.samples_before + (step - self.first_step) * self.hyperparameters.batch as u64,
             loss: self.loss,
-            samples_per_second: (!self.stepping.is_zero())
-                .then(|| ((step - self.first_step) * self.hyperparameters.batch as u64) as f64 / self.stepping.as_secs_f64()),
+            samples_per_second: (self.timed > 0)
+                .then(|| (self.timed * self.hyperparameters.batch as u64) as f64 / self.stepping.as_secs_f64().max(1e-9)),
             file: String::new(),
         }
     }
@@ -455,13 +473,22 @@ impl<S: Stage> Sitting<'_, S> {
         let position = if self.limits.steps.is_some() { entry.step } else { self.started.elapsed().as_secs() };
         let message = format!("step {}, loss {:.5}, {:.0} samples/s", entry.step, entry.loss, entry.samples_per_second);
         self.bar.set_position(position);
-        if self.limits.progress && self.bar.is_hidden() && self.reported.elapsed() >= PLAIN_REPORT {
+        if self.reported.elapsed() >= PLAIN_REPORT {
+            self.say(message);
+        } else {
+            self.bar.set_message(message);
+        }
+        Ok(())
+    }
+
+    /// Tells at once, on a line of its own where there is no terminal.
+    fn say(&mut self, message: String) {
+        if self.limits.progress && self.bar.is_hidden() {
             // Not a terminal: no bar, but a file should not stay empty for hours either.
             eprintln!("{message}");
             self.reported = Instant::now();
         }
         self.bar.set_message(message);
-        Ok(())
     }
 
     fn draw(&self, learner: &Learner<S::Network>) -> Result<(), TrainError> {
