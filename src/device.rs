@@ -9,9 +9,8 @@ use thiserror::Error;
 
 /// Cost of a guided step, in billions of operations, up to which [`DeviceChoice::Auto`] stays on the processor.
 ///
-/// A step of 7.7 GFLOP took 30 ms on an H100 through wgpu, which waited for its kernels to be started, and 11 ms on two cores
-/// (`benches/README.md`). There are four times fewer to start since, but no card has been timed with them. So a card is left alone until
-/// the arithmetic outweighs that.
+/// A step of 7.7 GFLOP took 6 to 26 ms on an H100 through wgpu, 11 on two cores (`benches/README.md`), and a card first looks for its
+/// fastest kernels, for half a minute. So a card is left alone until the arithmetic outweighs that.
 pub const PROCESSOR_GFLOP: f64 = 12.0;
 
 /// What the user asked for.
