@@ -308,4 +308,19 @@ mod tests {
             assert!(two < ratio * one, "{steps} steps: {two} against {one}");
         }
     }
+
+    #[test]
+    fn a_denoised_end_asks_nothing_of_a_network_that_is_blind_for_little_noise() {
+        let schedule = Schedule::new(&ScheduleConfig::default());
+        let decode = |solver, blind_below| {
+            let mut chain = Chain::decode(&schedule, 20, solver, start([0.9, -1.4, 0.3]));
+            while let Some(t) = chain.timestep() {
+                let noise = eps(&schedule, chain.x.clone(), t) * if t < blind_below { 0.0 } else { 1.0 };
+                chain.advance(&schedule, noise);
+            }
+            chain.x.into_data().try_to_vec::<f32>().unwrap()
+        };
+        assert!(distance(&decode(Solver::Multistep, 50), &decode(Solver::Multistep, 0)) > 0.01, "it matters to others");
+        assert_eq!(decode(Solver::Denoised, 50), decode(Solver::Denoised, 0));
+    }
 }
