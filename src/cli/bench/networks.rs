@@ -96,6 +96,15 @@ pub fn measure(network: Option<Network>, bundle: &Path, device: DeviceChoice, re
     Ok(Measured { name, backend, threads, peak: cpu::peak_gflops(), steps: steps(&model, repeat) })
 }
 
+/// Waits for results without fetching them, as the steps of a decode do not either.
+fn computed<R>(model: &Autoencoder, results: R) {
+    let results = black_box(results);
+    if let Err(reason) = model.device().sync() {
+        log::warn!("a step could not be waited for: {reason}");
+    }
+    drop(results);
+}
+
 fn steps(model: &Autoencoder, repeat: u32) -> Vec<Step> {
     let (size, latent, cost) = (model.config.image_size, model.config.latent_dim, model.cost);
     let noise = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 0.37).sin()).collect() };
@@ -105,16 +114,15 @@ fn steps(model: &Autoencoder, repeat: u32) -> Vec<Step> {
         let (x, z) = (image(batch), model.tensor(noise(batch * latent), [batch, latent]));
         let timesteps = vec![500; batch];
         let timing = timed(repeat, || {
-            let (eps, gradient) = model.guided(x.clone(), &timesteps, z.clone());
-            black_box((eps.into_data(), gradient.into_data()));
+            computed(model, model.guided(x.clone(), &timesteps, z.clone()));
         });
         let name = if batch == 1 { "Guided step" } else { "Guided step, a pair" };
         steps.push(Step { name: name.into(), gflop: batch as f64 * cost.step_gflop, timing });
     }
     let x = image(1);
-    let timing = timed(repeat, || drop(black_box(model.noise(x.clone(), &[500]).into_data())));
+    let timing = timed(repeat, || computed(model, model.noise(x.clone(), &[500])));
     steps.push(Step { name: "Step of the plain DPM".into(), gflop: cost.plain_step_gflop, timing });
-    let timing = timed(repeat, || drop(black_box(model.semantic_latent(x.clone()).into_data())));
+    let timing = timed(repeat, || computed(model, model.semantic_latent(x.clone())));
     steps.push(Step { name: "Semantic latent".into(), gflop: cost.encoder_gflop, timing });
     steps
 }
