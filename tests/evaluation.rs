@@ -137,6 +137,7 @@ fn job(parts: &[Part]) -> EvaluationJob {
         data: place.at("photos"),
         attributes: Some(place.at("attributes.csv")),
         judge: Some(place.at("judge")),
+        lpips: None,
         parts: parts.iter().copied().collect(),
         validation: 8,
         count: 2,

@@ -30,6 +30,9 @@ pub struct EvaluateArgs {
     /// The run of a `train judge`: for the row `edits`.
     #[arg(long, value_name = "RUN")]
     judge: Option<PathBuf>,
+    /// Weights of LPIPS (AlexNet), a safetensors file with the names of the Python package `lpips`: adds it to `reconstruction` and `z`.
+    #[arg(long, value_name = "FILE")]
+    lpips: Option<PathBuf>,
     /// Which rows to measure [default: all that the files at hand allow].
     #[arg(long, value_delimiter = ',', value_name = "ROW,...")]
     rows: Vec<Row>,
@@ -99,6 +102,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluationError> {
         data: args.data.clone(),
         attributes: args.attributes.clone(),
         judge: args.judge.clone(),
+        lpips: args.lpips.clone(),
         validation: args.validation,
         count: args.count,
         steps: args.steps.clone(),

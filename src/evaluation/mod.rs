@@ -10,6 +10,7 @@ pub mod agreement;
 pub mod drawing;
 pub mod edits;
 pub mod gap;
+pub mod lpips;
 pub mod probe;
 pub mod reconstruction;
 pub mod sheet;
@@ -91,6 +92,8 @@ pub struct EvaluationJob {
     pub attributes: Option<PathBuf>,
     /// Folder of a `train judge` run; the edits need it.
     pub judge: Option<PathBuf>,
+    /// Weights of [`lpips::Lpips`], which the rows on reconstruction then have too.
+    pub lpips: Option<PathBuf>,
     pub parts: BTreeSet<Part>,
     /// The last so many images are those that nothing was trained on.
     pub validation: usize,
@@ -128,6 +131,7 @@ pub struct Subject<'a> {
     pub images: ImageSet,
     pub labels: Option<AttributeTable>,
     pub judge: Option<(JudgeConfig, Judge)>,
+    pub lpips: Option<lpips::Lpips>,
     pub job: &'a EvaluationJob,
     /// Hears what is being done.
     pub tell: &'a dyn Fn(String),
@@ -170,9 +174,10 @@ impl<'a> Subject<'a> {
         let bundle = Bundle::load(&job.bundle)?;
         let labels = job.attributes.as_deref().map(AttributeTable::load).transpose()?;
         let judge = job.judge.as_deref().map(|path| judge::load(path, device)).transpose()?;
+        let lpips = job.lpips.as_deref().map(|path| lpips::Lpips::load(path, device)).transpose()?;
         tell("reading the images".into());
         let images = ImageSet::load_last(&job.data, bundle.manifest.config.image_size, job.validation)?;
-        Ok(Self { model: bundle.build_for_use(device)?, space: bundle.latent_space(), images, labels, judge, job, tell })
+        Ok(Self { model: bundle.build_for_use(device)?, space: bundle.latent_space(), images, labels, judge, lpips, job, tell })
     }
 
     /// The first images of those kept for validation, at most as many as the job's count, in batches of a few.

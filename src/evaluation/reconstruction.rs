@@ -3,6 +3,7 @@
 
 use burn::tensor::{Device, Tensor};
 
+use super::lpips::Lpips;
 use super::similarity::{Planes, mse, ssim};
 use super::{EvaluationError, Goal, Line, Subject};
 use crate::diffusion::{Inversion, Solver};
@@ -19,15 +20,23 @@ const QUICK_SSIM: f64 = 0.98;
 const LATENT_ONLY_SSIM: f64 = 0.65;
 
 /// Sums over images.
-#[derive(Default)]
-struct Sums {
+struct Sums<'a> {
+    metric: Option<&'a Lpips>,
     ssim: f64,
     mse: f64,
+    lpips: f64,
     images: usize,
 }
 
-impl Sums {
+impl<'a> Sums<'a> {
+    fn new(metric: Option<&'a Lpips>) -> Self {
+        Self { metric, ssim: 0.0, mse: 0.0, lpips: 0.0, images: 0 }
+    }
+
     fn add(&mut self, original: Tensor<4>, rebuilt: Tensor<4>) {
+        if let Some(metric) = self.metric {
+            self.lpips += metric.distances(original.clone(), rebuilt.clone()).iter().sum::<f64>();
+        }
         for (a, b) in planes(original).iter().zip(&planes(rebuilt)) {
             self.ssim += ssim(a, b);
             self.mse += mse(a, b);
@@ -35,9 +44,10 @@ impl Sums {
         }
     }
 
-    fn lines(&self, what: &str) -> [Line; 2] {
-        let n = self.images as f64;
-        [Line::new(what, "SSIM", self.ssim / n, self.images), Line::new(what, "MSE on [0, 1]", self.mse / n, self.images)]
+    /// SSIM and MSE, and LPIPS where its weights are at hand.
+    fn lines(&self, what: &str) -> ([Line; 2], Option<Line>) {
+        let line = |metric: &str, sum: f64| Line::new(what, metric, sum / self.images as f64, self.images);
+        ([line("SSIM", self.ssim), line("MSE on [0, 1]", self.mse)], self.metric.map(|_| line("LPIPS (AlexNet)", self.lpips)))
     }
 }
 
@@ -46,7 +56,7 @@ pub fn through_inferred_noise(subject: &Subject) -> Result<Vec<Line>, Evaluation
     let mut lines = Vec::new();
     for &steps in &subject.job.steps {
         let what = format!("reconstruction, {steps} + {steps} steps");
-        let mut sums = Sums::default();
+        let mut sums = Sums::new(subject.lpips.as_ref());
         for batch in subject.batches() {
             (subject.tell)(format!("{what}: {} images done", sums.images));
             let x_0 = subject.images.images(&batch, subject.model.device());
@@ -54,14 +64,17 @@ pub fn through_inferred_noise(subject: &Subject) -> Result<Vec<Line>, Evaluation
             let x_t = subject.model.infer_stochastic_latent_by(Inversion::default(), x_0.clone(), &z, steps);
             sums.add(x_0, subject.model.decode_by(Solver::default(), x_t, &z, steps, Guidance::default()));
         }
-        let [ssim, mse] = sums.lines(&what);
+        let ([ssim, mse], lpips) = sums.lines(&what);
         if steps >= PAPER_STEPS {
             lines.extend([ssim.with_goal(Goal::AtLeast(PAPER_SSIM)), mse.with_goal(Goal::AtMost(PAPER_MSE))]);
         } else {
             lines.extend([ssim.with_goal(Goal::AtLeast(QUICK_SSIM)), mse]);
         }
+        lines.extend(lpips);
     }
-    lines.push(Line::missing("reconstruction", "LPIPS", "not measured: its weights cannot be shipped"));
+    if subject.lpips.is_none() {
+        lines.push(Line::missing("reconstruction", "LPIPS", "not measured: name its weights with --lpips"));
+    }
     Ok(lines)
 }
 
@@ -73,7 +86,7 @@ pub fn from_latents_alone(subject: &Subject) -> Result<Vec<Line>, EvaluationErro
         [(Solver::Ddim, "DDIM as published"), (Solver::Multistep, "DPM-Solver++ 2M"), (Solver::Denoised, "DPM-Solver++ 2M, denoised end")];
     for (solver, name) in solvers {
         let what = format!("z alone, random x_T, {steps} steps, {name}");
-        let mut sums = Sums::default();
+        let mut sums = Sums::new(subject.lpips.as_ref());
         for batch in subject.batches() {
             (subject.tell)(format!("{what}: {} images done", sums.images));
             let x_0 = subject.images.images(&batch, subject.model.device());
@@ -81,8 +94,9 @@ pub fn from_latents_alone(subject: &Subject) -> Result<Vec<Line>, EvaluationErro
             let x_t = noise_of(subject.job.seed, &batch, x_0.dims(), subject.model.device());
             sums.add(x_0, subject.model.decode_by(solver, x_t, &z, steps, Guidance::default()));
         }
-        let [ssim, mse] = sums.lines(&what);
+        let ([ssim, mse], lpips) = sums.lines(&what);
         lines.extend([ssim.with_goal(Goal::AtLeast(LATENT_ONLY_SSIM)), mse]);
+        lines.extend(lpips);
     }
     Ok(lines)
 }
