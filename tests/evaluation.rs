@@ -201,7 +201,8 @@ fn the_judge_looks_at_edits_and_not_at_the_autoencoder() {
     let raw = value(&strong, "edit: Smiling at +300", "share");
     assert!((0.0..=1.0).contains(&raw));
     let names: Vec<&str> = strong.table.lines.iter().filter(|line| line.what.ends_with("locked")).map(|line| line.what.as_str()).collect();
-    assert_eq!(names.len(), 3, "two attributes that judge and table share, and the sum: {names:?}");
+    assert_eq!(names.len(), 5, "two lines for each of two attributes that judge and table share, and the sum: {names:?}");
+    assert!(value(&strong, "edit: Smiling at +300", "mean change") > 1e-4);
     assert!(value(&strong, "the judge, on photos", "mean AUROC") > 0.5);
 }
 

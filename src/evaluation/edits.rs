@@ -60,6 +60,18 @@ struct Outcome {
     change: f64,
 }
 
+const OTHERS: &str = "mean change of the others";
+
+impl Outcome {
+    fn lines(&self, what: &str) -> [Line; 2] {
+        let faces = self.faces as f64;
+        [
+            Line::new(what, "share that shows it", self.yes as f64 / faces, self.faces),
+            Line::new(what, OTHERS, self.change / faces, self.faces),
+        ]
+    }
+}
+
 /// How well the judge tells attributes from photos, then for each attribute how often an edit shows, then what edits change beside it.
 pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     // `evaluate` has checked that there are both.
@@ -94,19 +106,18 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
             lines.push(Line::missing(format!("edit: {name}"), "share that shows it", "no face without it"));
             continue;
         }
-        let share = |outcome: &Outcome| outcome.yes as f64 / outcome.faces as f64;
         let what = format!("edit: {name} at {:+}", subject.job.edits.percent);
-        lines.push(Line::new(&what, "share that shows it", share(&raw), raw.faces).with_goal(Goal::AtLeast(goal)));
-        lines.push(Line::new(what + ", locked", "share that shows it", share(&locked), locked.faces));
+        let [shows, changes] = raw.lines(&what);
+        lines.extend([shows.with_goal(Goal::AtLeast(goal)), changes]);
+        lines.extend(locked.lines(&(what + ", locked")));
         raw_change += raw.change;
         locked_change += locked.change;
         edits += raw.faces;
     }
     if edits > 0 {
         let (raw, locked) = (raw_change / edits as f64, locked_change / edits as f64);
-        let metric = "mean change of the others";
-        lines.push(Line::new("what edits leave alone", metric, raw, edits));
-        lines.push(Line::new("what edits leave alone, locked", metric, locked, edits).with_goal(Goal::AtMost(raw / 2.0)));
+        lines.push(Line::new("what edits leave alone", OTHERS, raw, edits));
+        lines.push(Line::new("what edits leave alone, locked", OTHERS, locked, edits).with_goal(Goal::AtMost(raw / 2.0)));
     }
     Ok(lines)
 }
