@@ -204,7 +204,7 @@ fn check_single(job: &Job, args: &EditArgs) -> Result<(), EditCommandError> {
 
 impl<'a> Session<'a> {
     fn new(args: &'a EditArgs, applied: Option<Sidecar>, photos: usize) -> Result<Self, EditCommandError> {
-        let editor = Editor::load(&args.model.bundle(), args.model.device)?;
+        let editor = args.model.editor()?;
         let recipe = recipe(args, applied.as_ref(), &editor.card.manifest.attributes)?;
         let saved = applied.as_ref().map(|a| a.export.clone()).unwrap_or_default();
         let options = ExportOptions {

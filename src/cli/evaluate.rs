@@ -112,6 +112,9 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluationError> {
         return Err(EvaluationError::Needs { part: "--plot", what: "the row `gap`: add it to --rows" });
     }
     let device = args.model.device.open_for_32_bit().map_err(crate::engine::edit::EditError::from)?;
+    if !device.is_cpu() {
+        super::tell_of_card(&device.name);
+    }
     let bar = spinner();
     let found = evaluate(&job, &device.device, &|text| bar.set_message(text))?;
     bar.finish_and_clear();

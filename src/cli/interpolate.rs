@@ -86,7 +86,7 @@ pub fn run(args: &InterpolateArgs) -> Result<(), InterpolateError> {
     }
     format.check_available(&args.output)?;
     let photos = [Photo::open(&args.a).map_err(EditError::from)?, Photo::open(&args.b).map_err(EditError::from)?];
-    let editor = Editor::load(&args.model.bundle(), args.model.device)?;
+    let editor = args.model.editor()?;
     let frames = args.frames.unwrap_or(if format == SequenceFormat::Strip { 7 } else { 25 });
     let bar = ProgressBar::new(
         (photos.len() * Inversion::default().evaluations(Recipe::inversion_steps(args.steps)) + frames * args.steps) as u64,

@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::checkpoint::bundle;
 use crate::device::DeviceChoice;
+use crate::engine::edit::{EditError, Editor};
 use crate::studio;
 
 /// Edit face photos with sliders, live, on your own machine.
@@ -76,6 +77,20 @@ impl ModelArgs {
     pub fn bundle(&self) -> PathBuf {
         self.model.clone().unwrap_or_else(bundle::default_folder)
     }
+
+    /// The named bundle on the named device.
+    fn editor(&self) -> Result<Editor, EditError> {
+        let editor = Editor::load(&self.bundle(), self.device)?;
+        if !editor.is_on_cpu() {
+            tell_of_card(&editor.card.device);
+        }
+        Ok(editor)
+    }
+}
+
+/// Says why nothing seems to happen at first.
+fn tell_of_card(name: &str) {
+    eprintln!("Computing on {name}. It first looks for its fastest kernels, which takes half a minute or more.");
 }
 
 /// Runs the program; every error ends here, as one sentence on standard error.

@@ -102,6 +102,9 @@ pub fn run(args: &SampleArgs) -> Result<(), SampleCommandError> {
     let guidance = Guidance { stop_percent: args.stop_percent, ..Guidance::unconditional() };
     let options = SampleOptions { steps: args.steps, latent_steps: args.latent_steps, guidance, solver: args.sampler.map(Solver::from) };
     let mut sampler = Sampler::load(&args.model.bundle(), args.model.device, args.seed, options)?;
+    if let Some(name) = sampler.card() {
+        super::tell_of_card(name);
+    }
     if single_files {
         std::fs::create_dir_all(&args.output).map_err(|source| SampleCommandError::Folder { path: args.output.clone(), source })?;
     }

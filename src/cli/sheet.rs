@@ -7,7 +7,6 @@ use clap::Args;
 use super::ModelArgs;
 use super::evaluate::spinner;
 use crate::editing::{Recipe, attributes};
-use crate::engine::edit::Editor;
 use crate::evaluation::EvaluationError;
 use crate::evaluation::sheet::{self, SheetOptions};
 use crate::photo::{self, ExportError, ExportFormat, ExportOptions};
@@ -49,7 +48,7 @@ pub fn run(args: &SheetArgs) -> Result<(), EvaluationError> {
     if args.output.exists() && !args.overwrite {
         return Err(ExportError::Exists(args.output.clone()).into());
     }
-    let editor = Editor::load(&args.model.bundle(), args.model.device)?;
+    let editor = args.model.editor()?;
     let options = options(args, &editor.card.manifest.attributes)?;
     let bar = spinner();
     let sheet = sheet::sheet(&editor, &args.photos, &options, &|text| bar.set_message(text))?;

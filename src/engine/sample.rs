@@ -54,6 +54,8 @@ impl Default for SampleOptions {
 pub struct Sampler {
     model: Autoencoder,
     space: LatentSpace,
+    /// The graphics card's name, where it is one.
+    card: Option<String>,
     noise: StdRng,
     options: SampleOptions,
 }
@@ -66,8 +68,14 @@ impl Sampler {
         if bundle.manifest.config.latent_dpm.is_none() || space.mean.is_empty() || space.std.is_empty() {
             return Err(SampleError::NoLatentDpm { name: bundle.manifest.name });
         }
-        let (model, _) = edit::open(bundle, choice)?;
-        Ok(Self { model, space, noise: StdRng::seed_from_u64(seed), options })
+        let (model, device) = edit::open(bundle, choice)?;
+        let card = (!device.is_cpu()).then_some(device.name);
+        Ok(Self { model, space, card, noise: StdRng::seed_from_u64(seed), options })
+    }
+
+    /// The graphics card that this computes on, if it does.
+    pub fn card(&self) -> Option<&str> {
+        self.card.as_deref()
     }
 
     /// The next `count` faces, decoded at once. `tick` hears of every step of their chain.
