@@ -171,6 +171,8 @@ pub enum Event {
         height: u32,
         faces: Arc<[Face]>,
         frame: Frame,
+        /// Whether the model made it, so that nobody looked for a face.
+        made_up: bool,
         original: Arc<RgbImage>,
     },
     /// The open photo is seen through another frame. Its latents follow, as after opening.

@@ -690,6 +690,7 @@ fn opened(open: &OpenPhoto) -> Event {
         height: open.photo.height(),
         faces: open.faces.clone(),
         frame: open.frame,
+        made_up: open.inversion_method.is_none(),
         original: open.view.original(),
     }
 }

@@ -51,9 +51,12 @@ impl StudioApp {
                 self.looks = Looks::default();
                 self.step = None;
             }
-            Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame } => {
+            Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame, made_up } => {
                 self.jobs.ended(Job::OpeningPhoto);
                 self.framing.open([width, height], faces, frame);
+                if made_up {
+                    self.framing.trust();
+                }
                 let photo = OpenPhoto { name, width, height };
                 let thumbnail = shelf::thumbnail(ctx, &original, width, frame);
                 let present = self.take_kept();

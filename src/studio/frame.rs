@@ -24,6 +24,8 @@ pub struct Framing {
     faces: Arc<[Face]>,
     frame: Option<Frame>,
     adjustment: Option<Adjustment>,
+    /// Whether nobody has to look for a face in it.
+    is_trusted: bool,
 }
 
 /// What the person decided.
@@ -61,7 +63,12 @@ impl OnScreen {
 impl Framing {
     /// A photo was opened. `size` is its width and height in pixels; `faces` are best first.
     pub fn open(&mut self, size: [u32; 2], faces: Arc<[Face]>, frame: Frame) {
-        *self = Self { size, faces, frame: Some(frame), adjustment: None };
+        *self = Self { size, faces, frame: Some(frame), adjustment: None, is_trusted: false };
+    }
+
+    /// The open picture was made by the model, as it frames faces.
+    pub fn trust(&mut self) {
+        self.is_trusted = true;
     }
 
     /// The open photo is seen through another frame.
@@ -104,7 +111,7 @@ impl Framing {
                 poor.then_some("The face is turned far to the side or partly hidden, so the edit may not fit it.")
             }
             None => {
-                let in_the_middle = self.faces.is_empty() && self.frame == Some(Frame::middle_of(width, height));
+                let in_the_middle = !self.is_trusted && self.faces.is_empty() && self.frame == Some(Frame::middle_of(width, height));
                 in_the_middle.then_some("No face was found, so the square in the middle is edited.")
             }
         }
@@ -232,6 +239,9 @@ mod tests {
         assert!(framing.concern().is_some_and(|concern| concern.contains("No face")));
         framing.reframed(Frame { centre: [100.0, 80.0], side: 90.0, angle: 0.1 });
         assert_eq!(framing.concern(), None, "set by hand");
+        framing.open([128, 128], Arc::new([]), Frame::middle_of(128, 128));
+        framing.trust();
+        assert_eq!(framing.concern(), None, "made up");
 
         let mut turned = face(100.0, 100.0);
         framing.open([300, 200], Arc::new([turned.clone()]), turned.fit().frame);

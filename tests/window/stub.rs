@@ -152,6 +152,7 @@ fn opened(id: PhotoId, photo: &Photo) -> Event {
         height: photo.height(),
         faces: Arc::new([]),
         frame: Frame::centre(photo),
+        made_up: false,
         original: flat(f64::from(photo.width())),
     }
 }

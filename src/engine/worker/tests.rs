@@ -556,7 +556,7 @@ fn faces_are_made_up_and_can_be_edited() {
 
     engine.send(Request::OpenSample { generation: 2, index: 1 });
     let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
-    assert!(matches!(opened.last(), Some(Event::PhotoOpened { width: 64, original, .. }) if *original == next[1]));
+    assert!(matches!(opened.last(), Some(Event::PhotoOpened { width: 64, made_up: true, original, .. }) if *original == next[1]));
     engine.render(RenderRequest { generation: 1, recipe: recipe(60.0), quality: Quality::Final });
     until(&engine, |e| shows(e, 1, Quality::Final));
 
