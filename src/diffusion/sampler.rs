@@ -35,6 +35,17 @@ pub enum Solver {
     Denoised,
 }
 
+impl Solver {
+    /// As tables name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ddim => "DDIM as published",
+            Self::Multistep => "DPM-Solver++ 2M",
+            Self::Denoised => "DPM-Solver++ 2M, denoised end",
+        }
+    }
+}
+
 /// How the stochastic latent of an image is inferred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 
 use super::edit::{Decode, EditError, Editor, Latents, values};
-use crate::diffusion::{Solver, slerp};
+use crate::diffusion::slerp;
 use crate::editing::Recipe;
 use crate::model::Guidance;
 
@@ -73,7 +73,7 @@ impl Editor {
         let z = self.space.denormalise(&self.sample_normalised(seed)?);
         let stop_percent = Guidance::unconditional().stop_percent;
         let usual = Recipe::default();
-        let solver = if self.model.config.prediction.leaves_grain() { Solver::Denoised } else { usual.solver };
+        let solver = self.model.config.prediction.solver_from_noise(usual.solver);
         Ok(Seedling { z, x_t: self.noise(seed), recipe: Recipe { steps, solver, stop_percent, ..usual } })
     }
 

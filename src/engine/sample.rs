@@ -88,7 +88,7 @@ impl Sampler {
         }
         let z = self.semantic_latents(z_t, count)?;
         let x_t = self.model.tensor(x_t, [count, 3, size, size]);
-        let usual = if self.model.config.prediction.leaves_grain() { Solver::Denoised } else { Solver::Ddim };
+        let usual = self.model.config.prediction.solver_from_noise(Solver::Ddim);
         let mut chain = Chain::decode(&self.model.schedule, self.options.steps, self.options.solver.unwrap_or(usual), x_t);
         while self.model.step(&mut chain, &z, self.options.guidance).is_some() {
             tick();

@@ -48,9 +48,7 @@ impl Way {
     fn label(self, timesteps: &[usize]) -> String {
         let steps = |steps: usize| if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
         match self {
-            Self::Whole(Solver::Ddim, n) => format!("{}, DDIM as published", steps(n)),
-            Self::Whole(Solver::Multistep, n) => format!("{}, DPM-Solver++ 2M", steps(n)),
-            Self::Whole(Solver::Denoised, n) => format!("{}, DPM-Solver++ 2M, denoised end", steps(n)),
+            Self::Whole(solver, n) => format!("{}, {}", steps(n), solver.name()),
             Self::Warm { from, steps: n } => format!("{} from t = {}", steps(n), timesteps[from]),
             Self::Draft(moved) => format!("a draft of 1 step, {moved} percent from a whole picture"),
         }

@@ -82,10 +82,8 @@ pub fn through_inferred_noise(subject: &Subject) -> Result<Vec<Line>, Evaluation
 pub fn from_latents_alone(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     let steps = subject.job.steps.iter().max().copied().unwrap_or(PAPER_STEPS);
     let mut lines = Vec::new();
-    let solvers =
-        [(Solver::Ddim, "DDIM as published"), (Solver::Multistep, "DPM-Solver++ 2M"), (Solver::Denoised, "DPM-Solver++ 2M, denoised end")];
-    for (solver, name) in solvers {
-        let what = format!("z alone, random x_T, {steps} steps, {name}");
+    for solver in [Solver::Ddim, Solver::Multistep, Solver::Denoised] {
+        let what = format!("z alone, random x_T, {steps} steps, {}", solver.name());
         let mut sums = Sums::new(subject.lpips.as_ref());
         for batch in subject.batches() {
             (subject.tell)(format!("{what}: {} images done", sums.images));

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::ModelConfig;
-use crate::diffusion::Schedule;
+use crate::diffusion::{Schedule, Solver};
 
 /// The quantity that a network's heads were trained to give.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +29,13 @@ pub enum Prediction {
 const DETAIL: f64 = 0.05;
 
 impl Prediction {
-    /// Whether a decode from random `x_T` ends in grain, because the network is too narrow for the last of the noise, so that
-    /// [`crate::diffusion::Solver::Denoised`] is better there.
-    pub fn leaves_grain(self) -> bool {
-        self == Self::Image
+    /// How a decode from random `x_T` takes its steps, where others take them as `usual`. Networks that predict the image are too narrow
+    /// for the last of the noise: what they draw of it is grain.
+    pub fn solver_from_noise(self, usual: Solver) -> Solver {
+        match self {
+            Self::Image => Solver::Denoised,
+            Self::Noise | Self::Velocity => usual,
+        }
     }
 
     /// Weight of the DPM's squared error in `eps` at a timestep with this `abar`: 1, or with `min_snr` `min(snr, g) / snr`

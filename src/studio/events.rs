@@ -53,10 +53,7 @@ impl StudioApp {
             }
             Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame, made_up } => {
                 self.jobs.ended(Job::OpeningPhoto);
-                self.framing.open([width, height], faces, frame);
-                if made_up {
-                    self.framing.trust();
-                }
+                self.framing.open([width, height], faces, frame, made_up);
                 let photo = OpenPhoto { name, width, height };
                 let thumbnail = shelf::thumbnail(ctx, &original, width, frame);
                 let present = self.take_kept();

@@ -24,8 +24,8 @@ pub struct Framing {
     faces: Arc<[Face]>,
     frame: Option<Frame>,
     adjustment: Option<Adjustment>,
-    /// Whether nobody has to look for a face in it.
-    is_trusted: bool,
+    /// Whether the model made it, so that nobody looked for a face.
+    made_up: bool,
 }
 
 /// What the person decided.
@@ -62,13 +62,9 @@ impl OnScreen {
 
 impl Framing {
     /// A photo was opened. `size` is its width and height in pixels; `faces` are best first.
-    pub fn open(&mut self, size: [u32; 2], faces: Arc<[Face]>, frame: Frame) {
-        *self = Self { size, faces, frame: Some(frame), adjustment: None, is_trusted: false };
-    }
-
-    /// The open picture was made by the model, as it frames faces.
-    pub fn trust(&mut self) {
-        self.is_trusted = true;
+    /// A picture that the model made up is framed as it frames faces.
+    pub fn open(&mut self, size: [u32; 2], faces: Arc<[Face]>, frame: Frame, made_up: bool) {
+        *self = Self { size, faces, frame: Some(frame), adjustment: None, made_up };
     }
 
     /// The open photo is seen through another frame.
@@ -111,7 +107,7 @@ impl Framing {
                 poor.then_some("The face is turned far to the side or partly hidden, so the edit may not fit it.")
             }
             None => {
-                let in_the_middle = !self.is_trusted && self.faces.is_empty() && self.frame == Some(Frame::middle_of(width, height));
+                let in_the_middle = !self.made_up && self.faces.is_empty() && self.frame == Some(Frame::middle_of(width, height));
                 in_the_middle.then_some("No face was found, so the square in the middle is edited.")
             }
         }
@@ -235,19 +231,18 @@ mod tests {
     fn only_an_unset_frame_is_a_concern() {
         let mut framing = Framing::default();
         assert_eq!(framing.concern(), None);
-        framing.open([300, 200], Arc::new([]), Frame::middle_of(300, 200));
+        framing.open([300, 200], Arc::new([]), Frame::middle_of(300, 200), false);
         assert!(framing.concern().is_some_and(|concern| concern.contains("No face")));
         framing.reframed(Frame { centre: [100.0, 80.0], side: 90.0, angle: 0.1 });
         assert_eq!(framing.concern(), None, "set by hand");
-        framing.open([128, 128], Arc::new([]), Frame::middle_of(128, 128));
-        framing.trust();
+        framing.open([128, 128], Arc::new([]), Frame::middle_of(128, 128), true);
         assert_eq!(framing.concern(), None, "made up");
 
         let mut turned = face(100.0, 100.0);
-        framing.open([300, 200], Arc::new([turned.clone()]), turned.fit().frame);
+        framing.open([300, 200], Arc::new([turned.clone()]), turned.fit().frame, false);
         assert_eq!(framing.concern(), None, "a good fit");
         turned.landmarks.left_eye[0] = turned.landmarks.right_eye[0] + 2.0;
-        framing.open([300, 200], Arc::new([turned.clone()]), turned.fit().frame);
+        framing.open([300, 200], Arc::new([turned.clone()]), turned.fit().frame, false);
         assert!(framing.concern().is_some_and(|concern| concern.contains("turned")));
     }
 
@@ -256,7 +251,7 @@ mod tests {
         let mut framing = Framing::default();
         let faces = [face(60.0, 100.0), face(240.0, 100.0)];
         let frames = faces.clone().map(|face| face.fit().frame);
-        framing.open([300, 200], Arc::new(faces), frames[0]);
+        framing.open([300, 200], Arc::new(faces), frames[0], false);
         assert_eq!(framing.found_near(Frame { centre: [200.0, 90.0], side: 20.0, angle: 0.0 }), Some(frames[1]));
         assert_eq!(framing.chosen(), Some(0));
         framing.reframed(frames[1]);
