@@ -192,14 +192,23 @@ impl Surface {
     pub fn convolve(&self, conv: &Convolution, x: CubeTensor) -> CubeTensor {
         let options = ConvOptions::new([1, 1], [conv.kernel / 2; 2], [1, 1], 1);
         let (weight, bias) = (conv.weight.on(self), conv.bias.on(self));
-        into_contiguous(conv_forward_nhwc::<2>(x, weight, Some(bias), options, ConvStrategy::default()).expect(EXPECT))
+        let strategy = if self.has_matrix_units() { ConvStrategy::Autotune } else { ConvStrategy::Direct };
+        into_contiguous(conv_forward_nhwc::<2>(x, weight, Some(bias), options, strategy).expect(EXPECT))
+    }
+
+    /// Where shaders cannot reach matrix units (WGSL never does), the library has one convolution and one kind of product to choose
+    /// among: it would look for what is known, for every shape and at every start.
+    fn has_matrix_units(&self) -> bool {
+        let matmul = &self.client.properties().features.matmul;
+        !matmul.cmma.is_empty() || !matmul.mma.is_empty()
     }
 
     /// `x`: `[rows, input]` in the weight's type, as is what comes out: `[rows, output]`. Without the bias.
     pub fn product(&self, dense: &Dense, x: CubeTensor) -> CubeTensor {
         let weight = permute(dense.weight.on(self), &[1, 0]);
         let dtype = x.dtype;
-        into_contiguous(matmul(x, weight, None, MatmulStrategy::default(), dtype).expect(EXPECT))
+        let strategy = if self.has_matrix_units() { MatmulStrategy::Autotune } else { MatmulStrategy::Cube };
+        into_contiguous(matmul(x, weight, None, strategy, dtype).expect(EXPECT))
     }
 
     /// The same with the bias, in 32 bits, and SiLU on request.
