@@ -551,32 +551,39 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     for other in [format!("--data {photos} --validation 1"), "--width 64".to_owned()] {
         assert!(matches!(command(&format!("{latent} --steps 4 {other}")), Err(TrainError::OtherRun { .. })), "{other}");
     }
-    // Trying sliders gives each a row for its lock; a run without the photos says so.
-    let responses = format!("train responses --bundle {} --faces 2 --rounds 2 --steps 2 --device cpu", bundle.display());
-    assert!(command(&format!("{responses} --data {}", place.join("nowhere").display())).is_err());
-    command(&format!("{responses} --data {photos}")).expect("responses");
-    let tried = Bundle::load(&bundle).expect("the bundle");
-    // A critic's reading is another one, of which the bundle tells; it must have been trained.
+    // Learning locks gives every slider a pure step, and says what both steps do; a run without the photos says so.
+    let locks = |run: &str| format!("train locks --run {} --bundle {} --batch 4 --faces 2 --decode-steps 2 --device cpu", place.join(run).display(), bundle.display());
+    assert!(command(&format!("{} --steps 1 --data {}", locks("locks"), place.join("nowhere").display())).is_err());
+    command(&format!("{} --steps 2 --data {photos}", locks("locks"))).expect("locks");
+    let learned = Bundle::load(&bundle).expect("the bundle");
+    assert_eq!(learned.weights.tensors["locks.steps"].shape, [1, 8]);
+    assert_eq!(learned.weights.tensors["locks.effects"].shape, [2, 1, 1]);
+    assert!(learned.weights.tensors["locks.effects"].values.iter().any(|v| *v != 0.0), "pictures change");
+    // The same command goes on; another price needs another folder.
+    command(&format!("{} --steps 3 --data {photos}", locks("locks"))).expect("more of it");
+    let more = Bundle::load(&bundle).expect("the bundle");
+    assert_ne!(more.latent_space().locks, learned.latent_space().locks);
+    assert!(more.manifest.provenance.details["locks"].starts_with("12 samples"), "{:?}", more.manifest.provenance.details);
+    assert!(matches!(command(&format!("{} --steps 4 --price 3 --data {photos}", locks("locks"))), Err(TrainError::OtherRun { .. })));
+    // A critic reads beside the encoder, of which the bundle tells; it must have been trained.
     let critic = place.join("critic");
-    assert!(matches!(command(&format!("{responses} --data {photos} --critic {}", critic.display())), Err(TrainError::NoState { .. })));
+    let with = format!("{} --steps 1 --data {photos} --critic {}", locks("read"), critic.display());
+    assert!(matches!(command(&with), Err(TrainError::NoState { .. })));
     let judge = format!("train judge --run {} {common} --attributes {} --size 16 --steps 2", critic.display(), table.display());
     command(&judge).expect("a judge");
-    command(&format!("{responses} --data {photos} --critic {}", critic.display())).expect("responses read by a critic");
+    command(&with).expect("locks read by a critic");
     let read = Bundle::load(&bundle).expect("the bundle");
-    assert!(read.manifest.provenance.details["responses"].ends_with("critic"));
-    assert_ne!(read.latent_space().responses, tried.latent_space().responses);
-    let mut bare = tried.clone();
+    assert!(read.manifest.provenance.details["locks"].contains("a critic"));
+    let mut bare = read.clone();
     bare.manifest.attributes.clear();
     bare.save(&place.join("bare"), false).expect("a bundle without sliders");
-    let refused = command(&format!("train responses --bundle {} --data {photos} --device cpu", place.join("bare").display()));
+    let refused = command(&format!("train locks --run {} --bundle {} --steps 1 --data {photos} --device cpu", place.join("none").display(), place.join("bare").display()));
     assert!(matches!(refused, Err(TrainError::NoSliders { .. })), "{refused:?}");
-    assert_eq!(tried.weights.tensors["directions.response"].shape, [1, 8]);
-    assert_ne!(tried.latent_space().responses, tried.latent_space().classifier, "pictures answer otherwise than latents");
     // Fitting sliders again leaves the latents' scale alone, which the latent DPM was trained on.
     let before = Bundle::load(&bundle).expect("the bundle");
     assert!(before.manifest.config.latent_dpm.is_some());
     command(&format!("{directions} --validation 3")).expect("directions");
     let after = Bundle::load(&bundle).expect("the bundle");
     assert_eq!(before.weights.tensors["latents.std"], after.weights.tensors["latents.std"]);
-    assert!(!after.weights.tensors.contains_key("directions.response"), "they were the former sliders'");
+    assert!(!after.weights.tensors.keys().any(|name| name.starts_with("locks.")), "they were the former sliders'");
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::CheckpointError;
 use super::tensors::{self, Precision};
 use crate::device::NamedDevice;
-use crate::editing::LatentSpace;
+use crate::editing::{LatentSpace, Locks};
 use crate::model::cpu::Storage;
 use crate::model::parameters::WeightData;
 use crate::model::{Autoencoder, ModelConfig, Parameters, Weights};
@@ -71,8 +71,8 @@ pub struct WeightsEntry {
 /// Tensor names: `encoder.*`, `decoder.*`, `latent_dpm.*` as published below those prefixes; `latents.mean`, `latents.std`
 /// (`[latent]`); `classifier.weight` (`[attributes, latent]`) and `classifier.bias`; `directions.weight` (`[attributes, latent]`)
 /// where sliders follow something else than the classifier's rows, which published checkpoints do not; `directions.strength`
-/// (`[attributes]`) where 100 percent is another multiple of the published scale than 1; `directions.response` (`[attributes, latent]`)
-/// where locks follow what sliders were found to change in pictures.
+/// (`[attributes]`) where 100 percent is another multiple of the published scale than 1; `locks.steps` (`[attributes, latent]`) and
+/// `locks.effects` (`[2, attributes, attributes]`) where locks follow what sliders were found to change in pictures.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     pub folder: PathBuf,
@@ -171,8 +171,16 @@ impl Bundle {
             directions: if directions.is_empty() { classifier.clone() } else { directions },
             classifier,
             strength: values("directions.strength"),
-            responses: rows("directions.response"),
+            locks: self.locks(),
         }
+    }
+
+    fn locks(&self) -> Option<Locks> {
+        let [steps, effects] = ["locks.steps", "locks.effects"].map(|name| self.weights.tensors.get(name));
+        let attributes = self.manifest.attributes.len();
+        let rows = |values: &[f32], width: usize| values.chunks(width.max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let (alone, pure) = effects?.values.split_at(attributes * attributes);
+        Some(Locks { steps: rows(&steps?.values, self.manifest.config.latent_dim), effects: [alone, pure].map(|e| rows(e, attributes)) })
     }
 
     fn check_latent_space(&self) -> Result<(), CheckpointError> {
@@ -187,8 +195,10 @@ impl Bundle {
             if self.weights.tensors.contains_key("directions.strength") {
                 expected.push(("directions.strength", vec![attributes]));
             }
-            if self.weights.tensors.contains_key("directions.response") {
-                expected.push(("directions.response", vec![attributes, dim]));
+            // One is nothing without the other.
+            if self.weights.tensors.keys().any(|name| name.starts_with("locks.")) {
+                expected.push(("locks.steps", vec![attributes, dim]));
+                expected.push(("locks.effects", vec![2, attributes, attributes]));
             }
         }
         for key in ["latents.mean", "latents.std"] {

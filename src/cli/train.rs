@@ -3,7 +3,7 @@
 
 mod judge;
 mod latent;
-mod responses;
+mod locks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ enum StageArgs {
     Autoencoder(AutoencoderArgs),
     /// Fit attribute sliders to a bundle, from a table of attributes.
     Directions(DirectionsArgs),
-    /// Try the sliders of a bundle on photos, so that locks hold still what a picture shows.
-    Responses(responses::ResponsesArgs),
+    /// Learn for every slider of a bundle what changes nothing else, so that locks hold still what a picture shows.
+    Locks(locks::LocksArgs),
     /// Train the latent DPM of a bundle, with which `sample` draws faces from nothing.
     Latent(latent::LatentArgs),
     /// Train a judge of photos, which `evaluate` asks whether edits show what they should.
@@ -356,7 +356,7 @@ pub fn run(args: TrainArgs) -> Result<(), TrainError> {
         StageArgs::Dpm(args) => train_dpm(&args),
         StageArgs::Autoencoder(args) => train_autoencoder(&args),
         StageArgs::Directions(args) => fit_directions(&args),
-        StageArgs::Responses(args) => responses::run(&args),
+        StageArgs::Locks(args) => locks::run(&args),
         StageArgs::Latent(args) => latent::run(&args),
         StageArgs::Judge(args) => judge::run(&args),
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Locks;
+
 /// The published scale of an edit at 100 percent.
 pub const FULL_SCALE: f32 = 0.3;
 
@@ -20,9 +22,8 @@ pub struct LatentSpace {
     pub directions: Vec<Vec<f32>>,
     /// What 100 percent of each attribute is, as a multiple of [`FULL_SCALE`]; 1 where there is none, as in published checkpoints.
     pub strength: Vec<f32>,
-    /// What a step along a direction was found to do to each attribute in decoded pictures: one row each, or none where nobody looked.
-    /// Locks follow them instead of the classifier.
-    pub responses: Vec<Vec<f32>>,
+    /// What locks follow instead of the classifier, where somebody looked at pictures.
+    pub locks: Option<Locks>,
 }
 
 impl LatentSpace {
@@ -31,16 +32,31 @@ impl LatentSpace {
         unit(&self.directions[self.row(attribute)?].iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
     }
 
-    /// The same without what the classifier would take for a change of any attribute in `locked`: the direction's part that is
-    /// orthogonal to their rows (to [`LatentSpace::responses`] where there are any), at the length that is left (a direction that is
-    /// mostly made of them moves little). The
-    /// attribute itself cannot be locked against its own slider.
-    pub fn locked_direction(&self, attribute: &str, locked: &BTreeSet<String>) -> Option<Vec<f32>> {
-        let mut direction: Vec<f64> = self.direction(attribute)?.iter().map(|v| f64::from(*v)).collect();
-        let rows = if self.responses.is_empty() { &self.classifier } else { &self.responses };
+    /// Where a slider leads at 100 percent: a step in normalised latents, 0.3 times the square root of their number times the attribute's
+    /// strength along its direction.
+    ///
+    /// Attributes in `locked` are to stay as they are. By [`LatentSpace::locks`] where there are any; or else the step is left without
+    /// what the classifier would take for a change of them, its part that is orthogonal to their rows, at the length that is left (a
+    /// direction that is mostly made of them moves little). The attribute itself cannot be locked against its own slider.
+    pub fn step(&self, attribute: &str, locked: &BTreeSet<String>) -> Option<Vec<f64>> {
+        let direction = self.direction(attribute)?;
+        let own = self.row(attribute)?;
+        let strength = self.strength.get(own).copied().unwrap_or(1.0);
+        let length = f64::from(FULL_SCALE * strength) * (direction.len() as f64).sqrt();
+        let step: Vec<f64> = direction.iter().map(|v| f64::from(*v) * length).collect();
+        let locked: Vec<usize> = locked.iter().filter_map(|name| self.row(name)).filter(|row| *row != own).collect();
+        Some(match &self.locks {
+            _ if locked.is_empty() => step,
+            Some(locks) => locks.apply(own, step, &locked),
+            None => self.without_rows(step, &locked),
+        })
+    }
+
+    /// The part of a step that is orthogonal to the classifier's rows of these attributes.
+    fn without_rows(&self, mut step: Vec<f64>, locked: &[usize]) -> Vec<f64> {
         // Gram-Schmidt: an orthonormal basis of the locked rows, which are few.
         let mut basis: Vec<Vec<f64>> = Vec::new();
-        for row in locked.iter().filter(|name| *name != attribute).filter_map(|name| rows.get(self.row(name)?)) {
+        for row in locked.iter().filter_map(|row| self.classifier.get(*row)) {
             let mut row: Vec<f64> = row.iter().map(|v| f64::from(*v)).collect();
             let length = dot(&row, &row).sqrt();
             basis.iter().for_each(|b| remove(&mut row, b));
@@ -51,8 +67,8 @@ impl LatentSpace {
                 basis.push(row);
             }
         }
-        basis.iter().for_each(|b| remove(&mut direction, b));
-        Some(direction.into_iter().map(|v| v as f32).collect())
+        basis.iter().for_each(|b| remove(&mut step, b));
+        step
     }
 
     fn row(&self, attribute: &str) -> Option<usize> {
@@ -69,30 +85,25 @@ impl LatentSpace {
         z_n.iter().zip(&self.mean).zip(&self.std).map(|((z, mean), std)| z * std + mean).collect()
     }
 
-    /// The latent after an edit: `z_n + s * sqrt(latent_dim) * direction` for every slider, `s` = 0.3 at 100 percent, times the
-    /// attribute's strength.
+    /// The latent after an edit: every slider's share of its step, see [`LatentSpace::step`], on normalised latents.
     /// Attributes that this space does not know are left out; a latent without sliders comes back unchanged. `locked` attributes
-    /// stay as they are, see [`LatentSpace::locked_direction`].
+    /// stay as they are.
     pub fn edit<'a>(&self, z: &[f32], sliders: impl IntoIterator<Item = (&'a String, &'a f32)>, locked: &BTreeSet<String>) -> Vec<f32> {
         let mut sliders = sliders.into_iter().filter(|(_, percent)| **percent != 0.0).peekable();
         if sliders.peek().is_none() {
             return z.to_vec();
         }
         let mut z_n = self.normalise(z);
-        let root = (z.len() as f32).sqrt();
         for (attribute, percent) in sliders {
-            let Some(direction) = self.locked_direction(attribute, locked) else { continue };
-            let strength = self.row(attribute).and_then(|row| self.strength.get(row)).copied().unwrap_or(1.0);
-            let scale = percent / 100.0 * FULL_SCALE * strength * root;
-            for (value, d) in z_n.iter_mut().zip(direction) {
-                *value += scale * d;
-            }
+            let Some(step) = self.step(attribute, locked) else { continue };
+            let share = f64::from(*percent) / 100.0;
+            z_n.iter_mut().zip(step).for_each(|(value, step)| *value += (share * step) as f32);
         }
         self.denormalise(&z_n)
     }
 }
 
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
@@ -123,7 +134,7 @@ mod tests {
             classifier: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
             directions: vec![vec![3.0, 4.0, 0.0, 0.0], vec![0.0, 0.0, 2.0, 0.0]],
             strength: vec![],
-            responses: vec![],
+            locks: None,
         }
     }
 
@@ -153,10 +164,6 @@ mod tests {
         assert!(logit(&locked, 1).abs() < 1e-6, "{}", logit(&locked, 1));
         assert!((logit(&locked, 0) - logit(&free, 0)).abs() < 1e-6, "the smile itself is the same");
         assert_eq!(own, free, "a slider is not locked against itself");
-        // Where it was found what a smile does to youth in pictures, that is what is kept still.
-        space.responses = vec![vec![3.0, 4.0, 0.0, 0.0], vec![1.0, 0.0, 2.0, 0.0]];
-        let found = space.normalise(&space.edit(&z, smile, &["Young".to_owned()].into()));
-        assert!((found[0] + 2.0 * found[2]).abs() < 1e-5 && found[2].abs() > 0.03, "{found:?}");
     }
 
     #[test]
@@ -175,7 +182,7 @@ mod tests {
             classifier,
             directions,
             strength: vec![],
-            responses: vec![],
+            locks: None,
         };
         let moves = |edited: &[f32], row: &[f32]| edited.iter().zip(row).map(|(z, w)| z * w).sum::<f32>();
         let edit = |locked: &BTreeSet<String>| space.edit(&vec![0.0; dim], [(&names[0], &100.0)], locked);

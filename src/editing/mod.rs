@@ -3,12 +3,14 @@
 pub mod attributes;
 pub mod easing;
 pub mod latent_space;
+pub(crate) mod linear;
+pub mod locks;
 pub mod recipe;
 pub mod sidecar;
 
 pub use attributes::{Attribute, Group, describe};
 pub use easing::{Easing, ping_pong};
 pub use latent_space::LatentSpace;
-pub(crate) use latent_space::dot;
+pub use locks::Locks;
 pub use recipe::Recipe;
 pub use sidecar::{Crop, Sidecar};

@@ -240,17 +240,32 @@ impl ShiftDecoder {
 
     /// `eps` and one `G` for each of several latents over the same `x_t`: the shared half and `eps` are computed once.
     pub fn forward_many(&self, x_t: Tensor<4>, timesteps: &[usize], latents: &[Tensor<2>]) -> (Tensor<4>, Vec<Tensor<4>>) {
-        let Denoiser { encoder_half, patch, heads, .. } = &self.denoiser;
+        let (features, plain) = self.begin(&x_t, timesteps);
+        let gradients = self.gradients_of(&features, &plain, timesteps, latents);
+        (self.denoiser.finish(&features, &plain, x_t, timesteps), gradients)
+    }
+
+    /// The same without `eps`.
+    pub fn gradients(&self, x_t: &Tensor<4>, timesteps: &[usize], latents: &[Tensor<2>]) -> Vec<Tensor<4>> {
+        let (features, plain) = self.begin(x_t, timesteps);
+        self.gradients_of(&features, &plain, timesteps, latents)
+    }
+
+    fn begin(&self, x_t: &Tensor<4>, timesteps: &[usize]) -> (Vec<Tensor<4>>, Conditions) {
+        let Denoiser { encoder_half, patch, .. } = &self.denoiser;
         let plain = Conditions { time: encoder_half.embed(timesteps, &x_t.device()), latent: None };
-        let features = encoder_half.forward(fold_patches(x_t.clone(), *patch), &plain);
+        (encoder_half.forward(fold_patches(x_t.clone(), *patch), &plain), plain)
+    }
+
+    fn gradients_of(&self, features: &[Tensor<4>], plain: &Conditions, timesteps: &[usize], latents: &[Tensor<2>]) -> Vec<Tensor<4>> {
+        let Denoiser { patch, heads, .. } = &self.denoiser;
         let gradient = |z: &Tensor<2>| {
             let latent = silu(self.shift.label_emb.forward(z.clone()));
             let guided = Conditions { time: plain.time.clone(), latent: Some(latent) };
-            let features = self.shift.features(&features, z);
+            let features = self.shift.features(features, z);
             heads.gradient(unfold_patches(self.shift.decoder_half.forward(&features, &guided), *patch), timesteps)
         };
-        let gradients = latents.iter().map(gradient).collect();
-        (self.denoiser.finish(&features, &plain, x_t, timesteps), gradients)
+        latents.iter().map(gradient).collect()
     }
 }
 

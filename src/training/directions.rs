@@ -19,6 +19,7 @@ use super::latents::{self, Latents, Statistics};
 use super::{ImageSet, TrainError};
 use crate::checkpoint::Bundle;
 use crate::editing::attributes;
+use crate::editing::linear::{cholesky, solve};
 use crate::model::parameters::WeightData;
 
 /// Latents that never vary must not make the covariance singular.
@@ -202,36 +203,6 @@ impl Examples {
     }
 }
 
-/// The lower factor of a symmetric positive definite matrix, row-major, in its place. Rounding cannot make a pivot vanish: the ridge
-/// is far above it.
-pub(super) fn cholesky(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
-    for i in 0..dim {
-        let (above, row) = a.split_at_mut(i * dim);
-        for j in 0..i {
-            let other = &above[j * dim..j * dim + j + 1];
-            let dot: f64 = row[..j].iter().zip(other).map(|(a, b)| a * b).sum();
-            row[j] = (row[j] - dot) / other[j];
-        }
-        let dot: f64 = row[..i].iter().map(|v| v * v).sum();
-        row[i] = (row[i] - dot).max(LEAST_RIDGE * LEAST_RIDGE).sqrt();
-    }
-    a
-}
-
-/// Solves `L L^T x = b`.
-pub(super) fn solve(factor: &[f64], mut b: Vec<f64>) -> Vec<f64> {
-    let dim = b.len();
-    for i in 0..dim {
-        let dot: f64 = factor[i * dim..i * dim + i].iter().zip(&b).map(|(l, x)| l * x).sum();
-        b[i] = (b[i] - dot) / factor[i * dim + i];
-    }
-    for i in (0..dim).rev() {
-        let dot: f64 = (i + 1..dim).map(|j| factor[j * dim + i] * b[j]).sum();
-        b[i] = (b[i] - dot) / factor[i * dim + i];
-    }
-    b
-}
-
 /// Logistic regressions, one a column, all at once: weight `[attribute, latent]` and bias, from zero.
 ///
 /// The gradients of mean cross entropy are written out: they are two products, and need no recording.
@@ -334,7 +305,7 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
     bundle.weights.tensors.remove("directions.weight");
     bundle.weights.tensors.remove("directions.strength");
     // Found with the former sliders.
-    bundle.weights.tensors.remove("directions.response");
+    bundle.weights.tensors.retain(|name, _| !name.starts_with("locks."));
     let is_usual = directions.strength.iter().all(|strength| *strength == 1.0);
     let strength = (!is_usual).then_some(("directions.strength", vec![attributes], directions.strength));
     let followed = directions.directions.map(|values| ("directions.weight", vec![attributes, dim], values));
@@ -349,24 +320,4 @@ fn store(bundle: &mut Bundle, directions: Directions, report: &Report, images: u
         ("latent statistics".to_owned(), format!("over {images} images of {data}")),
         ("directions".to_owned(), format!("mean AUROC {mean} on {} {part} images", report.images)),
     ]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn linear_systems_are_solved() {
-        let (dim, n) = (5, 40);
-        let z: Vec<f64> = (0..n * dim).map(|i| (i as f64 * 1.7).sin()).collect();
-        let mut a = vec![0.0; dim * dim];
-        for (i, row) in a.chunks_exact_mut(dim).enumerate() {
-            row.iter_mut().enumerate().for_each(|(j, v)| *v = z.chunks_exact(dim).map(|z| z[i] * z[j]).sum::<f64>());
-            row[i] += 0.5;
-        }
-        let x: Vec<f64> = (0..dim).map(|i| i as f64 - 1.5).collect();
-        let b = a.chunks_exact(dim).map(|row| row.iter().zip(&x).map(|(a, x)| a * x).sum()).collect();
-        let solved = solve(&cholesky(a, dim), b);
-        assert!(solved.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-9), "{solved:?}");
-    }
 }

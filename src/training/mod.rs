@@ -2,7 +2,8 @@
 //!
 //! A stage ([`dpm`], [`autoencoder`], [`latent_dpm`]) is a network and a loss; the [`learner`] turns losses into weights, and the [`run`]
 //! around them feeds batches, saves, logs and draws. [`judge`] is a classifier of photos, for `evaluate` alone. [`directions`] fits the
-//! attribute classifier on a finished bundle, [`responses`] tries its sliders. The method and its constants are those of the paper's
+//! attribute classifier on a finished bundle, [`locks`] learns what its sliders
+//! do beside their attributes. The method and its constants are those of the paper's
 //! section 3.4 and of its published configurations.
 
 pub mod autoencoder;
@@ -15,8 +16,8 @@ pub mod judge;
 pub mod latent_dpm;
 pub mod latents;
 pub mod learner;
+pub mod locks;
 pub mod pictures;
-pub mod responses;
 pub mod run;
 
 pub use data::{Batch, ImageSet};

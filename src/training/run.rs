@@ -44,6 +44,7 @@ pub enum StageKind {
     Autoencoder,
     Latent,
     Judge,
+    Locks,
 }
 
 impl StageKind {
@@ -53,6 +54,7 @@ impl StageKind {
             Self::Autoencoder => "autoencoder",
             Self::Latent => "latent",
             Self::Judge => "judge",
+            Self::Locks => "locks",
         }
     }
 }

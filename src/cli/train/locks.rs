@@ -1,0 +1,80 @@
+//! `train locks`: pure steps for the locks of a bundle.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{SittingArgs, counting_bar, encoding_bar, say_where};
+use crate::training::TrainError;
+use crate::training::locks::{self, LocksJob, Tick};
+
+type Count = clap::builder::RangedU64ValueParser<usize>;
+
+#[derive(Debug, Args)]
+pub struct LocksArgs {
+    #[command(flatten)]
+    sitting: SittingArgs,
+    /// The bundle whose sliders to learn locks for; it is rewritten.
+    #[arg(long)]
+    bundle: PathBuf,
+    /// Folder or tar of photos, as framed in training.
+    #[arg(long)]
+    data: PathBuf,
+    /// Leave out the last N photos (by name).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    validation: usize,
+    /// A `train judge` run that reads the pictures beside the model's own encoder, which sees in them what nobody else does. Not the
+    /// judge that `evaluate` is to ask, which should not have had a say in the edits.
+    #[arg(long, value_name = "RUN")]
+    critic: Option<PathBuf>,
+    /// What a changed other attribute costs beside an edit that does not show: more, and locked edits change less, themselves included
+    /// [default: 60].
+    #[arg(long, value_parser = price)]
+    price: Option<f64>,
+    /// Photos that every slider is tried on in the end.
+    #[arg(long, default_value_t = 24, value_parser = Count::new().range(1..=10_000))]
+    faces: usize,
+    /// Steps of each of these decodes.
+    #[arg(long, default_value_t = 6, value_parser = Count::new().range(1..=1000))]
+    decode_steps: usize,
+}
+
+fn price(text: &str) -> Result<f64, String> {
+    let price: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if price.is_finite() && price >= 0.0 { Ok(price) } else { Err("a price is 0 or more".into()) }
+}
+
+pub fn run(args: &LocksArgs) -> Result<(), TrainError> {
+    let sitting = &args.sitting;
+    let folder = sitting.open_folder()?;
+    let before = locks::configured(&folder)?;
+    let price = args.price.or(before.as_ref().map(|before| before.model.price)).unwrap_or(locks::DEFAULT_PRICE);
+    let defaults = before.map_or_else(locks::default_hyperparameters, |before| before.hyperparameters);
+    let job = LocksJob {
+        bundle: args.bundle.clone(),
+        data: args.data.clone(),
+        validation: args.validation,
+        critic: args.critic.clone(),
+        price,
+        faces: args.faces,
+        steps: args.decode_steps,
+        hyperparameters: sitting.hyperparameters(defaults),
+    };
+    let device = sitting.open_device()?;
+    let encoding = encoding_bar();
+    let trying = counting_bar("{spinner} Trying sliders, {pos} done");
+    let (progress, [alone, pure]) = locks::train(&folder, &job, &sitting.limits(), &device.device, |tick| match tick {
+        Tick::Encoded(done) => encoding.set_position(done as u64),
+        Tick::Tried(done) => {
+            encoding.finish_and_clear();
+            trying.set_position(done as u64);
+        }
+    })?;
+    trying.finish_and_clear();
+    say_where(&progress);
+    println!("Mean change of logits in the picture when a slider goes to 100 percent:");
+    println!("                    its own attribute   the others");
+    println!("  alone             {:>17.3}   {:>10.3}", alone.own, alone.others);
+    println!("  all others locked {:>17.3}   {:>10.3}", pure.own, pure.others);
+    Ok(())
+}

@@ -1,0 +1,457 @@
+//! Pure steps for locks, learned through the decoder.
+//!
+//! Every slider of a bundle gets a second step: one that shows its attribute in a picture and changes as little else as can be. It is
+//! learned by gradient through the frozen networks. A photo is noised to a middle timestep, where the network predicts the image once
+//! with its latent and once with the latent moved; the difference, put on the photo, is nearly what a whole decode makes of the edit.
+//! Readers look at the picture before and after: the bundle's own encoder with its classifier, and if there is one a critic, a network
+//! that was trained on photos alone and is not taken in by what only the encoder sees. A step pays for an attribute that does not show
+//! and for every other probability that changes, at [`LocksRun::price`]. Face by face: a step without side effects on average may
+//! have many on everyone. Afterwards both steps of every slider are tried in whole decodes, and the bundle keeps what they do
+//! ([`Locks`]). Not in the paper.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::{Device, Tensor, TensorData};
+use image::RgbImage;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::autoencoder::Networks;
+use super::data::{BatchSource, step_seed};
+use super::forward::noised;
+use super::judge::{self, Judge};
+use super::latents::{self, Latents};
+use super::learner::initialise;
+use super::run::{self, Progress, Stage, StageKind};
+use super::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
+use crate::checkpoint::Bundle;
+use crate::diffusion::{Inversion, Schedule, Solver};
+use crate::editing::linear::{cholesky, solve_lower};
+use crate::editing::{LatentSpace, Locks};
+use crate::model::parameters::{Init, WeightData};
+use crate::model::{Autoencoder, Guidance, Weights, per_image};
+
+/// The share of the timesteps that pictures are predicted from. From cleaner ones the picture is nearly given, and an edit hardly shows.
+const TIMESTEPS: std::ops::Range<f64> = 0.5..0.95;
+/// Added to the variance of every normalised latent, so that steps may leave the few directions in which photos differ most.
+const RIDGE: f64 = 0.02;
+/// What a step's squared length costs, in units of how photos differ: steps are to lead to other faces, not beside all faces.
+const LENGTH_PRICE: f64 = 2e-4;
+/// Below this squared, a changed probability costs no less than a smaller one: the kink of an absolute value at 0 would be felt by all.
+const SMALLEST_CHANGE: f64 = 1e-4;
+/// The tensor that is learned.
+const STEPS: &str = "steps";
+
+/// What `train locks` learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LocksRun {
+    pub attributes: Vec<String>,
+    /// SHA-256 of the encoder whose latents the steps are in.
+    pub encoder: String,
+    /// The run of the critic, by name.
+    pub critic: Option<String>,
+    /// What the mean change of the other probabilities costs beside the cross entropy of the attribute itself.
+    pub price: f64,
+}
+
+/// What [`train`] works on.
+#[derive(Debug, Clone)]
+pub struct LocksJob {
+    /// The bundle whose sliders get pure steps; it is rewritten.
+    pub bundle: PathBuf,
+    /// Folder or tar of images.
+    pub data: PathBuf,
+    /// Images at the end that are left out.
+    pub validation: usize,
+    /// The run of a judge that reads pictures beside the encoder.
+    pub critic: Option<PathBuf>,
+    /// See [`LocksRun::price`].
+    pub price: f64,
+    /// Faces that both steps of every slider are tried on in the end, in decodes of so many steps.
+    pub faces: usize,
+    pub steps: usize,
+    pub hyperparameters: Hyperparameters,
+}
+
+/// The price of side effects unless told otherwise.
+pub const DEFAULT_PRICE: f64 = 60.0;
+
+/// What steps are learned with unless told otherwise.
+pub fn default_hyperparameters() -> Hyperparameters {
+    Hyperparameters { batch: 32, rate: 0.05, warmup: 20, ema: 0.99, ..Hyperparameters::default() }
+}
+
+/// All pure steps, `[attribute, latent]`, in coordinates in which photos differ alike in every direction.
+#[derive(Module, Debug)]
+pub struct Steps {
+    steps: Param<Tensor<2>>,
+}
+
+/// Images, noise and timesteps, and the attribute that is edited on each image.
+#[derive(Debug, Clone)]
+pub struct LocksBatch {
+    pictures: Batch,
+    attributes: Vec<usize>,
+}
+
+/// A judge beside the classifier.
+struct Critic {
+    judge: Judge,
+    /// For each attribute of the bundle the judge's, where it has one.
+    columns: Vec<Option<usize>>,
+}
+
+impl Critic {
+    fn load(path: &Path, attributes: &[String], device: &Device) -> Result<Self, TrainError> {
+        let (config, judge) = judge::load(path, device)?;
+        let column = |name: &String| config.attributes.iter().position(|known| known == name);
+        Ok(Self { judge, columns: attributes.iter().map(column).collect() })
+    }
+
+    /// Its logits in the bundle's order; what it does not know is as in `others`. All `[batch, attribute]`.
+    fn logits(&self, picture: Tensor<4>, others: &Tensor<2>) -> Tensor<2> {
+        let own = self.judge.logits(picture);
+        let [_, width] = own.dims();
+        let attributes = self.columns.len();
+        let mut choice = vec![0.0f32; width * attributes];
+        let mut unknown = vec![1.0f32; attributes];
+        for (attribute, column) in self.columns.iter().enumerate() {
+            if let Some(column) = column {
+                choice[column * attributes + attribute] = 1.0;
+                unknown[attribute] = 0.0;
+            }
+        }
+        let device = others.device();
+        let choice: Tensor<2> = Tensor::from_data(TensorData::new(choice, [width, attributes]), &device);
+        let unknown: Tensor<2> = Tensor::from_data(TensorData::new(unknown, [1, attributes]), &device);
+        own.matmul(choice) + others.clone() * unknown
+    }
+}
+
+/// Who reads attributes from pictures.
+struct Readers {
+    mean: Tensor<2>,
+    std: Tensor<2>,
+    /// `[latent, attribute]` and `[1, attribute]`.
+    classifier: Tensor<2>,
+    bias: Tensor<2>,
+    critic: Option<Critic>,
+}
+
+impl Readers {
+    fn new(bundle: &Bundle, critic: Option<&PathBuf>, device: &Device) -> Result<Self, TrainError> {
+        let space = bundle.latent_space();
+        let (dim, attributes) = (space.mean.len(), space.attributes.len());
+        let row = |values: Vec<f32>| -> Tensor<2> {
+            let width = values.len();
+            Tensor::from_data(TensorData::new(values, [1, width]), device)
+        };
+        let bias = bundle.weights.tensors.get("classifier.bias").map_or_else(|| vec![0.0; attributes], |bias| bias.values.clone());
+        let classifier: Tensor<2> = Tensor::from_data(TensorData::new(space.classifier.concat(), [attributes, dim]), device);
+        let critic = critic.map(|path| Critic::load(path, &space.attributes, device)).transpose()?;
+        Ok(Self { mean: row(space.mean), std: row(space.std), classifier: classifier.transpose(), bias: row(bias), critic })
+    }
+
+    /// The logits of each, `[batch, attribute]`, from a picture and what the encoder makes of it.
+    fn read(&self, picture: Tensor<4>, z: Tensor<2>) -> Vec<Tensor<2>> {
+        let own = ((z - self.mean.clone()) / self.std.clone()).matmul(self.classifier.clone()) + self.bias.clone();
+        match &self.critic {
+            Some(critic) => vec![critic.logits(picture, &own), own],
+            None => vec![own],
+        }
+    }
+}
+
+/// The stage of [`run::train`].
+struct LocksStage {
+    networks: Networks,
+    schedule: Schedule,
+    readers: Readers,
+    /// From the coordinates that are learned in to normalised latents: `[latent, latent]`, to be multiplied from the left.
+    spread: Tensor<2>,
+    attributes: usize,
+    /// Those that have a slider.
+    edited: Vec<usize>,
+    price: f64,
+}
+
+impl LocksStage {
+    /// What a batch costs, a mean over its images, `[1]`.
+    fn cost(&self, steps: Tensor<2>, batch: LocksBatch, device: &Device) -> Tensor<1> {
+        let (x_0, noise, t) = batch.pictures.upload(device);
+        let chosen: Vec<f32> = batch.attributes.iter().flat_map(|own| (0..self.attributes).map(|a| f32::from(u8::from(a == *own)))).collect();
+        let own: Tensor<2> = Tensor::from_data(TensorData::new(chosen, [t.len(), self.attributes]), device);
+        let steps = own.clone().matmul(steps);
+        let length = steps.clone().square().sum_dim(1).mean();
+
+        let z = self.networks.encoder.forward(x_0.clone());
+        let before = self.readers.read(x_0.clone(), z.clone());
+        let moved = z.clone() + steps.matmul(self.spread.clone()) * self.readers.std.clone();
+        let x_t = noised(&self.schedule, x_0.clone(), noise, &t);
+        let gradients = self.networks.decoder.gradients(&x_t, &t, &[z, moved]);
+        // A change of the predicted noise is one of the predicted image the other way round.
+        let factor = per_image(&x_0, &t, |t| {
+            let (signal, sigma) = self.schedule.forward_factors(t);
+            -sigma / signal * self.schedule.shift_coef[t]
+        });
+        let picture = x_0 + (gradients[1].clone() - gradients[0].clone()) * factor;
+        let after = self.readers.read(picture.clone(), self.networks.encoder.forward(picture));
+
+        let others = (own.clone() * -1.0 + 1.0) * (1.0 / (self.attributes - 1).max(1) as f64);
+        let readers = before.len() as f64;
+        let cost = |(before, after): (Tensor<2>, Tensor<2>)| {
+            let logit = (after.clone() * own.clone()).sum_dim(1);
+            // Who has the attribute already need not get it.
+            let lacks = (before.clone() * own.clone()).sum_dim(1).lower_elem(0.0).float();
+            let shows = (softplus(logit * -1.0) * lacks).mean();
+            let change = (sigmoid(after) - sigmoid(before)).square() + SMALLEST_CHANGE;
+            shows + (change.sqrt() * others.clone()).sum_dim(1).mean() * self.price
+        };
+        let costs = before.into_iter().zip(after).map(cost);
+        costs.fold(length * LENGTH_PRICE, |sum, cost| sum + cost * (1.0 / readers))
+    }
+}
+
+/// `ln(1 + exp(x))` without overflow.
+fn softplus(x: Tensor<2>) -> Tensor<2> {
+    relu(x.clone()) + ((x.abs() * -1.0).exp() + 1.0).log()
+}
+
+impl Stage for LocksStage {
+    type Network = Steps;
+    type Data = ImageSet;
+    type Batch = LocksBatch;
+
+    fn batches(&self, data: &Arc<ImageSet>, seed: u64, batch: usize) -> BatchSource<LocksBatch> {
+        let [first, end] = [TIMESTEPS.start, TIMESTEPS.end].map(|share| (share * self.schedule.len() as f64) as usize);
+        let (data, edited) = (data.clone(), self.edited.clone());
+        Arc::new(move |step| {
+            let mut pictures = data.draw(seed, step, batch, (end - first).max(1));
+            pictures.t.iter_mut().for_each(|t| *t += first);
+            let mut rng = StdRng::seed_from_u64(!step_seed(seed, step));
+            LocksBatch { pictures, attributes: (0..batch).map(|_| edited[rng.random_range(0..edited.len())]).collect() }
+        })
+    }
+
+    fn loss(&self, network: &Steps, batch: LocksBatch, device: &Device) -> Tensor<1> {
+        self.cost(network.steps.val(), batch, device)
+    }
+
+    /// Steps are nothing to look at.
+    fn picture(&self, _: &Steps) -> Option<RgbImage> {
+        None
+    }
+}
+
+/// The lower factor of how latents vary together over the training images, normalised, `[latent, latent]`.
+fn spread(latents: &Latents, space: &LatentSpace, training: usize, device: &Device) -> Vec<f64> {
+    let dim = latents.dim;
+    let z: Vec<f32> = latents.rows(0..training).chunks_exact(dim).flat_map(|z| space.normalise(z)).collect();
+    let z: Tensor<2> = Tensor::from_data(TensorData::new(z, [training, dim]), device);
+    let z = z.clone() - z.mean_dim(0);
+    let covariance = z.clone().transpose().matmul(z) * (1.0 / training as f64);
+    let values = covariance.into_data().convert::<f32>().try_to_vec::<f32>().unwrap_or_default();
+    let mut covariance: Vec<f64> = values.into_iter().map(f64::from).collect();
+    (0..dim).for_each(|i| covariance[i * dim + i] += RIDGE);
+    cholesky(covariance, dim)
+}
+
+/// Mean absolute effects of the sliders at 100 percent, as logits in pictures: on their own attributes and on the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effects {
+    pub own: f64,
+    pub others: f64,
+}
+
+impl Effects {
+    fn of(effects: &[Vec<f32>]) -> Self {
+        let all = || effects.iter().enumerate().flat_map(|(i, row)| row.iter().enumerate().map(move |(j, v)| (i == j, f64::from(v.abs()))));
+        let mean = |own: bool| {
+            let kind: Vec<f64> = all().filter(|(is_own, _)| *is_own == own).map(|(_, v)| v).collect();
+            kind.iter().sum::<f64>() / kind.len().max(1) as f64
+        };
+        Self { own: mean(true), others: mean(false) }
+    }
+}
+
+/// What has been done, for whoever waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tick {
+    /// Images encoded.
+    Encoded(usize),
+    /// Steps tried in whole decodes.
+    Tried(usize),
+}
+
+/// Learns the pure steps of a bundle's sliders in a run folder, from its last state if it has one, tries them and puts them into the
+/// bundle. Returns what the usual and the pure steps were found to do.
+pub fn train(
+    folder: &RunFolder,
+    job: &LocksJob,
+    limits: &Limits,
+    device: &Device,
+    mut tick: impl FnMut(Tick),
+) -> Result<(Progress, [Effects; 2]), TrainError> {
+    let mut bundle = Bundle::load(&job.bundle)?;
+    if bundle.manifest.attributes.is_empty() {
+        return Err(TrainError::NoSliders { path: job.bundle.clone() });
+    }
+    let config = RunConfig {
+        stage: StageKind::Locks,
+        model: LocksRun {
+            attributes: bundle.manifest.attributes.clone(),
+            encoder: latents::encoder_sha256(&bundle),
+            critic: job.critic.as_deref().map(latents::data_name),
+            price: job.price,
+        },
+        hyperparameters: job.hyperparameters,
+    };
+    folder.set_config(&config)?;
+    let training_device = device.clone().autodiff();
+    let readers = Readers::new(&bundle, job.critic.as_ref(), &training_device)?;
+    let data = Arc::new(ImageSet::load(&job.data, bundle.manifest.config.image_size, job.validation)?);
+    let model = bundle.build_for_use(device)?;
+    let latents = latents::encode(|x| model.semantic_latent(x), &data, device, |done| tick(Tick::Encoded(done)));
+    let space = bundle.latent_space();
+    let (dim, attributes) = (space.mean.len(), space.attributes.len());
+    let factor = spread(&latents, &space, data.training(), device);
+    let values: Vec<f32> = factor.iter().map(|v| *v as f32).collect();
+    let spread: Tensor<2> = Tensor::from_data(TensorData::new(values, [dim, dim]), &training_device);
+
+    let mut learner = learner(&space, &factor, job.hyperparameters, &training_device)?;
+    let mut parameters = crate::model::Parameters::from_weights(&bundle.weights, &training_device);
+    let stage = LocksStage {
+        networks: Networks::new(&mut parameters, &bundle.manifest.config)?.no_grad(),
+        schedule: Schedule::new(&bundle.manifest.config.schedule),
+        readers,
+        spread: spread.transpose(),
+        attributes,
+        edited: (0..attributes).filter(|a| space.direction(&space.attributes[*a]).is_some()).collect(),
+        price: job.price,
+    };
+    let progress = run::train(&stage, &mut learner, &data, folder, &config, limits, &training_device)?;
+    let learned = learner.averaged().steps.val().matmul(stage.spread.clone().inner());
+    let steps = judge::rows(learned);
+
+    let trials = Trials::new(&model, &bundle, job, &data, device)?;
+    let mut tried = 0;
+    let mut effects = |steps: &dyn Fn(usize) -> Option<Vec<f64>>| -> Vec<Vec<f32>> {
+        let effect = |slider: usize| {
+            tried += 1;
+            tick(Tick::Tried(tried));
+            steps(slider).map_or_else(|| vec![0.0; attributes], |step| trials.effects(&step))
+        };
+        (0..attributes).map(effect).collect()
+    };
+    let alone = effects(&|slider| space.step(&space.attributes[slider], &BTreeSet::new()));
+    let pure = effects(&|slider| Some(steps[slider].iter().map(|v| f64::from(*v)).collect()));
+    let found = [Effects::of(&alone), Effects::of(&pure)];
+    store(&mut bundle, Locks { steps, effects: [alone, pure] }, job, &progress, trials.faces.len())?;
+    Ok((progress, found))
+}
+
+/// Begins with the steps that the bundle has, or else with its sliders locked by the classifier.
+fn learner(
+    space: &LatentSpace,
+    factor: &[f64],
+    hyperparameters: Hyperparameters,
+    device: &Device,
+) -> Result<Learner<Steps>, TrainError> {
+    let (dim, attributes) = (space.mean.len(), space.attributes.len());
+    let (steps, names) = initialise(&hyperparameters, device, |p| p.tensor(STEPS, [attributes, dim], Init::Zeros).map(|steps| Steps { steps }));
+    let mut learner = Learner::new(steps?.set_require_grad(true), names, hyperparameters);
+    let everything: BTreeSet<String> = space.attributes.iter().cloned().collect();
+    let start = |(i, name): (usize, &String)| {
+        let step = match &space.locks {
+            Some(locks) => locks.steps[i].iter().map(|v| f64::from(*v)).collect(),
+            None => space.step(name, &everything).unwrap_or_else(|| vec![0.0; dim]),
+        };
+        solve_lower(factor, step).into_iter().map(|v| v as f32)
+    };
+    let values = space.attributes.iter().enumerate().flat_map(start).collect();
+    let tensors = BTreeMap::from([(STEPS.to_owned(), WeightData { shape: vec![attributes, dim], values })]);
+    learner.start_from(&Weights { origin: "the bundle's sliders".into(), tensors })?;
+    Ok(learner)
+}
+
+/// Faces as the model has read them, on which steps are tried in whole decodes.
+struct Trials<'a> {
+    model: &'a Autoencoder,
+    readers: Readers,
+    std: Vec<f32>,
+    decode_steps: usize,
+    faces: Vec<Face>,
+}
+
+struct Face {
+    z: Vec<f32>,
+    x_t: Tensor<4>,
+    /// Logits of the plain reconstruction.
+    before: Vec<f64>,
+}
+
+impl<'a> Trials<'a> {
+    fn new(model: &'a Autoencoder, bundle: &Bundle, job: &LocksJob, data: &ImageSet, device: &Device) -> Result<Self, TrainError> {
+        let readers = Readers::new(bundle, job.critic.as_ref(), device)?;
+        let mut trials = Self { model, readers, std: bundle.latent_space().std, decode_steps: job.steps, faces: Vec::new() };
+        let count = job.faces.min(data.training());
+        // Spread over the whole set, which may be sorted.
+        for image in (0..count).map(|i| i * data.training() / count) {
+            let x_0 = data.images(&[image], device);
+            let z = model.semantic_latent(x_0.clone());
+            let x_t = model.infer_stochastic_latent_by(Inversion::default(), x_0, &z, job.steps);
+            let z = judge::rows(z).swap_remove(0);
+            let before = trials.read(z.clone(), &x_t);
+            trials.faces.push(Face { z, x_t, before });
+        }
+        Ok(trials)
+    }
+
+    /// A logit an attribute of the decoded picture, the mean over the readers.
+    fn read(&self, z: Vec<f32>, x_t: &Tensor<4>) -> Vec<f64> {
+        let dim = z.len();
+        let z = self.model.tensor(z, [1, dim]);
+        let picture = self.model.decode_by(Solver::default(), x_t.clone(), &z, self.decode_steps, Guidance::default());
+        let read = self.readers.read(picture.clone(), self.model.semantic_latent(picture));
+        let share = 1.0 / read.len() as f64;
+        let rows: Vec<Vec<f32>> = read.into_iter().map(|logits| judge::rows(logits).swap_remove(0)).collect();
+        (0..rows[0].len()).map(|a| rows.iter().map(|row| f64::from(row[a])).sum::<f64>() * share).collect()
+    }
+
+    /// The mean change of every attribute's logit by a step in normalised latents.
+    fn effects(&self, step: &[f64]) -> Vec<f32> {
+        let mut sum = vec![0.0; self.readers.bias.dims()[1]];
+        for face in &self.faces {
+            let z = face.z.iter().zip(&self.std).zip(step).map(|((z, std), step)| z + std * *step as f32).collect();
+            let after = self.read(z, &face.x_t);
+            sum.iter_mut().zip(after.iter().zip(&face.before)).for_each(|(sum, (after, before))| *sum += after - before);
+        }
+        sum.into_iter().map(|sum| (sum / self.faces.len().max(1) as f64) as f32).collect()
+    }
+}
+
+fn store(bundle: &mut Bundle, locks: Locks, job: &LocksJob, progress: &Progress, faces: usize) -> Result<(), TrainError> {
+    let attributes = bundle.manifest.attributes.len();
+    let tensors = [
+        ("locks.steps", vec![attributes, bundle.manifest.config.latent_dim], locks.steps.concat()),
+        ("locks.effects", vec![2, attributes, attributes], locks.effects.concat().concat()),
+    ];
+    for (name, shape, values) in tensors {
+        bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
+    }
+    let readers = if job.critic.is_some() { "the encoder and a critic" } else { "the encoder" };
+    let text = format!("{} samples, read by {readers}, price {}; tried on {faces} images", progress.samples, job.price);
+    bundle.manifest.provenance.details.insert("locks".to_owned(), text);
+    let folder = bundle.folder.clone();
+    Ok(bundle.save(&folder, true)?)
+}
+
+/// What a run folder learns, if it does.
+pub fn configured(folder: &RunFolder) -> Result<Option<RunConfig<LocksRun>>, TrainError> {
+    folder.config(StageKind::Locks)
+}
