@@ -225,6 +225,12 @@ fn on_the_gpu_backend() {
     let model = bundle.build_for_use(&device).expect("networks");
     single_passes(&model, &golden, SINGLE);
     chains(&model, &bundle, &golden);
+    // What is remembered of a first step is nobody's to write into.
+    let (z, edited, x_t): (Tensor<2>, Tensor<2>, Tensor<4>) = (golden.tensor("z"), golden.tensor("edited_z"), golden.tensor("x_T"));
+    let decoded = |z: &Tensor<2>| model.decode(x_t.clone(), z, 3, Guidance::default()).into_data();
+    let first = decoded(&z);
+    assert_ne!(decoded(&edited), first);
+    assert_eq!(decoded(&z), first);
     if device.supports_dtype(FloatDType::F16) {
         let half = Some(FloatDType::F16);
         single_passes(&narrow(&device, FloatDType::F16).on_gpu_kernels(half), &golden, SINGLE_F16_SUMS);

@@ -552,7 +552,13 @@ fn from_photos_to_a_bundle_on_the_command_line() {
         assert!(matches!(command(&format!("{latent} --steps 4 {other}")), Err(TrainError::OtherRun { .. })), "{other}");
     }
     // Learning locks gives every slider a pure step, and says what both steps do; a run without the photos says so.
-    let locks = |run: &str| format!("train locks --run {} --bundle {} --batch 4 --faces 2 --decode-steps 2 --device cpu", place.join(run).display(), bundle.display());
+    let locks = |run: &str| {
+        format!(
+            "train locks --run {} --bundle {} --batch 4 --faces 2 --decode-steps 2 --device cpu",
+            place.join(run).display(),
+            bundle.display()
+        )
+    };
     assert!(command(&format!("{} --steps 1 --data {}", locks("locks"), place.join("nowhere").display())).is_err());
     command(&format!("{} --steps 2 --data {photos}", locks("locks"))).expect("locks");
     let learned = Bundle::load(&bundle).expect("the bundle");
@@ -577,7 +583,11 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     let mut bare = read.clone();
     bare.manifest.attributes.clear();
     bare.save(&place.join("bare"), false).expect("a bundle without sliders");
-    let refused = command(&format!("train locks --run {} --bundle {} --steps 1 --data {photos} --device cpu", place.join("none").display(), place.join("bare").display()));
+    let refused = command(&format!(
+        "train locks --run {} --bundle {} --steps 1 --data {photos} --device cpu",
+        place.join("none").display(),
+        place.join("bare").display()
+    ));
     assert!(matches!(refused, Err(TrainError::NoSliders { .. })), "{refused:?}");
     // Fitting sliders again leaves the latents' scale alone, which the latent DPM was trained on.
     let before = Bundle::load(&bundle).expect("the bundle");

@@ -90,7 +90,7 @@ impl ModelArgs {
 
 /// Says why nothing seems to happen at first.
 fn tell_of_card(name: &str) {
-    eprintln!("Computing on {name}. It first looks for its fastest kernels, which takes half a minute or more.");
+    eprintln!("Computing on {name}. It gets its kernels ready first, which takes seconds to a minute.");
 }
 
 /// Runs the program; every error ends here, as one sentence on standard error.

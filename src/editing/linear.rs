@@ -3,7 +3,7 @@
 /// What a pivot is at least, squared: rounding must not make one vanish. The ridges of those who call are far above it.
 const LEAST_PIVOT: f64 = 1e-8;
 
-/// The lower factor of a symmetric positive definite matrix, row-major, in its place.
+/// The lower factor of a symmetric positive definite matrix, row-major, in its place, zeros above.
 pub(crate) fn cholesky(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
     for i in 0..dim {
         let (above, row) = a.split_at_mut(i * dim);
@@ -14,6 +14,7 @@ pub(crate) fn cholesky(mut a: Vec<f64>, dim: usize) -> Vec<f64> {
         }
         let dot: f64 = row[..i].iter().map(|v| v * v).sum();
         row[i] = (row[i] - dot).max(LEAST_PIVOT).sqrt();
+        row[i + 1..dim].fill(0.0);
     }
     a
 }
@@ -53,7 +54,11 @@ mod tests {
         }
         let x: Vec<f64> = (0..dim).map(|i| i as f64 - 1.5).collect();
         let b = a.chunks_exact(dim).map(|row| row.iter().zip(&x).map(|(a, x)| a * x).sum()).collect();
-        let solved = solve(&cholesky(a, dim), b);
+        let factor = cholesky(a, dim);
+        let lower: Vec<f64> = factor.chunks_exact(dim).map(|row| row.iter().zip(&x).map(|(l, x)| l * x).sum()).collect();
+        let half = solve_lower(&factor, lower);
+        assert!(half.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-9), "{half:?}");
+        let solved = solve(&factor, b);
         assert!(solved.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-9), "{solved:?}");
     }
 }

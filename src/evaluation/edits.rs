@@ -58,9 +58,12 @@ struct Outcome {
     yes: usize,
     /// Sum over faces of the mean absolute change of all other probabilities.
     change: f64,
+    /// The same of those that are to be locked.
+    held: f64,
 }
 
 const OTHERS: &str = "mean change of the others";
+const HELD: &str = "mean change of what is locked";
 
 impl Outcome {
     fn lines(&self, what: &str) -> [Line; 2] {
@@ -95,13 +98,15 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     };
     let chosen: BTreeSet<usize> = common.iter().flat_map(|(_, _, _, column)| without(*column)).collect();
     let faces = read(subject, judge, &chosen.into_iter().collect::<Vec<_>>());
-    let (mut raw_change, mut locked_change, mut edits) = (0.0, 0.0, 0);
+    let (mut beside, mut held, mut edits) = ([0.0; 2], [0.0; 2], 0);
     for (name, goal, place, column) in common {
         (subject.tell)(format!("edits: {name}"));
         let images = without(column);
         let own: Vec<&Face> = faces.iter().filter(|face| images.contains(&face.image)).collect();
-        let raw = edit(subject, judge, &own, name, place, &BTreeSet::new());
-        let locked = edit(subject, judge, &own, name, place, &locks(subject, name));
+        let locks = locks(subject, name);
+        let places: Vec<usize> = locks.iter().filter_map(|name| config.attributes.iter().position(|known| known == name)).collect();
+        let edit = |locked: &BTreeSet<String>| edit(subject, judge, &own, (name, place), locked, &places);
+        let (raw, locked) = (edit(&BTreeSet::new()), edit(&locks));
         if raw.faces == 0 {
             lines.push(Line::missing(format!("edit: {name}"), "share that shows it", "no face without it"));
             continue;
@@ -110,14 +115,22 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
         let [shows, changes] = raw.lines(&what);
         lines.extend([shows.with_goal(Goal::AtLeast(goal)), changes]);
         lines.extend(locked.lines(&(what + ", locked")));
-        raw_change += raw.change;
-        locked_change += locked.change;
-        edits += raw.faces;
+        for (i, outcome) in [raw, locked].iter().enumerate() {
+            beside[i] += outcome.change;
+            held[i] += outcome.held;
+        }
+        edits += own.len();
     }
     if edits > 0 {
-        let (raw, locked) = (raw_change / edits as f64, locked_change / edits as f64);
+        let [raw, locked] = beside.map(|change| change / edits as f64);
         lines.push(Line::new("what edits leave alone", OTHERS, raw, edits));
         lines.push(Line::new("what edits leave alone, locked", OTHERS, locked, edits).with_goal(Goal::AtMost(raw / 2.0)));
+        // With everything locked it is the same.
+        if !subject.job.edits.locked.is_empty() {
+            let [raw, locked] = held.map(|change| change / edits as f64);
+            lines.push(Line::new("what the locks hold", HELD, raw, edits));
+            lines.push(Line::new("what the locks hold, locked", HELD, locked, edits));
+        }
     }
     Ok(lines)
 }
@@ -169,8 +182,15 @@ fn read(subject: &Subject, judge: &Judge, images: &[usize]) -> Vec<Face> {
     faces
 }
 
-/// Edits faces along one attribute, `place` in the judge's answers.
-fn edit(subject: &Subject, judge: &Judge, faces: &[&Face], attribute: &str, place: usize, locked: &BTreeSet<String>) -> Outcome {
+/// Edits faces along one attribute, `place` in the judge's answers. `held`: the places of those that are to be locked.
+fn edit(
+    subject: &Subject,
+    judge: &Judge,
+    faces: &[&Face],
+    (attribute, place): (&str, usize),
+    locked: &BTreeSet<String>,
+    held: &[usize],
+) -> Outcome {
     let model = &subject.model;
     let slider = (attribute.to_owned(), subject.job.edits.percent);
     let mut outcome = Outcome::default();
@@ -182,17 +202,17 @@ fn edit(subject: &Subject, judge: &Judge, faces: &[&Face], attribute: &str, plac
         for (face, after) in batch.iter().zip(after) {
             outcome.faces += 1;
             outcome.yes += usize::from(after[place] > 0.5);
-            outcome.change += other_change(&face.before, &after, place);
+            outcome.change += mean_change(&face.before, &after, (0..after.len()).filter(|other| *other != place));
+            outcome.held += mean_change(&face.before, &after, held.iter().copied());
         }
     }
     outcome
 }
 
-/// Mean absolute change of all probabilities but one.
-fn other_change(before: &[f32], after: &[f32], but: usize) -> f64 {
-    let others = before.iter().zip(after).enumerate().filter(|(i, _)| *i != but);
-    let sum: f64 = others.map(|(_, (before, after))| f64::from((after - before).abs())).sum();
-    sum / before.len().saturating_sub(1).max(1) as f64
+/// Mean absolute change of some probabilities; 0 of none.
+fn mean_change(before: &[f32], after: &[f32], places: impl Iterator<Item = usize>) -> f64 {
+    let (sum, count) = places.fold((0.0, 0usize), |(sum, count), i| (sum + f64::from((after[i] - before[i]).abs()), count + 1));
+    sum / count.max(1) as f64
 }
 
 #[cfg(test)]
@@ -201,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_edited_attribute_itself_is_no_side_effect() {
-        assert!((other_change(&[0.1, 0.5, 0.2], &[0.9, 0.4, 0.5], 0) - 0.2).abs() < 1e-6);
-        assert_eq!(other_change(&[0.1], &[0.9], 0), 0.0);
+        assert!((mean_change(&[0.1, 0.5, 0.2], &[0.9, 0.4, 0.5], [1, 2].into_iter()) - 0.2).abs() < 1e-6);
+        assert_eq!(mean_change(&[0.1], &[0.9], std::iter::empty()), 0.0);
     }
 }

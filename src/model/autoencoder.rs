@@ -25,8 +25,8 @@ enum Networks {
     Tensors { encoder: Encoder, decoder: Box<ShiftDecoder> },
     /// Kernels of our own, on the CPU.
     Cpu { encoder: cpu::Encoder, decoder: Box<cpu::Decoder> },
-    /// The decoder in few kernels, on a graphics card. The encoder looks at a photo once.
-    Gpu { encoder: Encoder, decoder: gpu::Decoder },
+    /// The same on a graphics card, in few kernels.
+    Gpu { encoder: gpu::Encoder, decoder: gpu::Decoder },
 }
 
 /// What a model weighs and what a step costs.
@@ -114,14 +114,14 @@ impl Autoencoder {
         self
     }
 
-    /// The same model with its decoder in kernels of our own for graphics cards, where there is a card and they have what the model needs;
+    /// The same model in kernels of our own for graphics cards, where there is a card and they have what the model needs;
     /// `compute` is the type of its products where it is narrower than 32 bits.
     pub fn on_gpu_kernels(mut self, compute: Option<FloatDType>) -> Self {
         if gpu::Decoder::takes(&self.config, &self.device) {
             self.networks = match self.networks {
                 Networks::Tensors { encoder, decoder } => {
                     let decoder = gpu::Decoder::new(&decoder, &self.config, compute);
-                    Networks::Gpu { encoder, decoder }
+                    Networks::Gpu { encoder: gpu::Encoder::new(&encoder), decoder }
                 }
                 others => others,
             };
@@ -141,7 +141,8 @@ impl Autoencoder {
     /// The semantic latent of images `[batch, 3, size, size]` in [-1, 1]: `[batch, latent]`.
     pub fn semantic_latent(&self, x_0: Tensor<4>) -> Tensor<2> {
         match &self.networks {
-            Networks::Tensors { encoder, .. } | Networks::Gpu { encoder, .. } => encoder.forward(x_0),
+            Networks::Tensors { encoder, .. } => encoder.forward(x_0),
+            Networks::Gpu { encoder, .. } => encoder.forward(x_0),
             Networks::Cpu { encoder, .. } => {
                 let batch = x_0.dims()[0];
                 self.tensor(encoder.forward(&floats(x_0)), [batch, self.config.latent_dim])
@@ -186,7 +187,8 @@ impl Autoencoder {
     /// The same as [`Autoencoder::guided`] for the first step of a decode, of which all but `G` is remembered where that saves time.
     fn guided_first(&self, x_t: Tensor<4>, timesteps: &[usize], z: Tensor<2>) -> (Tensor<4>, Tensor<4>) {
         match &self.networks {
-            Networks::Tensors { .. } | Networks::Gpu { .. } => self.guided(x_t, timesteps, z),
+            Networks::Tensors { .. } => self.guided(x_t, timesteps, z),
+            Networks::Gpu { decoder, .. } => decoder.guided_first(x_t, timesteps, z),
             Networks::Cpu { decoder, .. } => {
                 let shape = x_t.dims();
                 let (eps, mut gradients) = decoder.guided_first(Noisy { x_t: &floats(x_t), timesteps }, &[&floats(z)]);

@@ -113,7 +113,7 @@ fn reason(job: Job) -> &'static str {
     match job {
         Job::LoadingModel => "The model is read from disk",
         Job::Tuning if cfg!(feature = "tuning-cache") => "The fastest way to compute is looked for; the next start remembers it",
-        Job::Tuning => "The fastest way to compute is looked for, as at every start",
+        Job::Tuning => "The card gets what it computes with, as at every start",
         Job::OpeningPhoto => "The photo is read from disk",
         Job::ReadingPhoto => "Until this is done, small details differ from the photo. You can edit meanwhile",
         Job::Rendering => "The picture is being made",

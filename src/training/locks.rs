@@ -184,7 +184,8 @@ impl LocksStage {
     /// What a batch costs, a mean over its images, `[1]`.
     fn cost(&self, steps: Tensor<2>, batch: LocksBatch, device: &Device) -> Tensor<1> {
         let (x_0, noise, t) = batch.pictures.upload(device);
-        let chosen: Vec<f32> = batch.attributes.iter().flat_map(|own| (0..self.attributes).map(|a| f32::from(u8::from(a == *own)))).collect();
+        let chosen: Vec<f32> =
+            batch.attributes.iter().flat_map(|own| (0..self.attributes).map(|a| f32::from(u8::from(a == *own)))).collect();
         let own: Tensor<2> = Tensor::from_data(TensorData::new(chosen, [t.len(), self.attributes]), device);
         let steps = own.clone().matmul(steps);
         let length = steps.clone().square().sum_dim(1).mean();
@@ -356,14 +357,10 @@ pub fn train(
 }
 
 /// Begins with the steps that the bundle has, or else with its sliders locked by the classifier.
-fn learner(
-    space: &LatentSpace,
-    factor: &[f64],
-    hyperparameters: Hyperparameters,
-    device: &Device,
-) -> Result<Learner<Steps>, TrainError> {
+fn learner(space: &LatentSpace, factor: &[f64], hyperparameters: Hyperparameters, device: &Device) -> Result<Learner<Steps>, TrainError> {
     let (dim, attributes) = (space.mean.len(), space.attributes.len());
-    let (steps, names) = initialise(&hyperparameters, device, |p| p.tensor(STEPS, [attributes, dim], Init::Zeros).map(|steps| Steps { steps }));
+    let (steps, names) =
+        initialise(&hyperparameters, device, |p| p.tensor(STEPS, [attributes, dim], Init::Zeros).map(|steps| Steps { steps }));
     let mut learner = Learner::new(steps?.set_require_grad(true), names, hyperparameters);
     let everything: BTreeSet<String> = space.attributes.iter().cloned().collect();
     let start = |(i, name): (usize, &String)| {

@@ -376,7 +376,7 @@ struct Sitting<'a, S: Stage> {
     loss: Option<f64>,
     bar: ProgressBar,
     reported: Instant,
-    /// Whether the device knows its fastest kernels. A card looks for them in its first step, for a minute or more.
+    /// Whether the device has its kernels. A card compiles them, and looks for the fastest, in its first step, for a minute or more.
     tuned: bool,
 }
 
@@ -389,7 +389,7 @@ impl<S: Stage> Sitting<'_, S> {
         let mut pending: Vec<Tensor<1>> = Vec::new();
         let (mut steps, mut line_started) = (0, Instant::now());
         if !self.tuned {
-            self.say("looking for the card's fastest kernels, which takes a minute or more".into());
+            self.say("getting the card's kernels ready, which takes a minute or more".into());
         }
         while !self.is_over(learner.step()) {
             let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;

@@ -1,4 +1,4 @@
-//! The decoder on a graphics card, as one operation of the tensor library: the same weights and the same mathematics as the modules in
+//! The networks on a graphics card, each as one operation of the tensor library: the same weights and the same mathematics as the modules in
 //! [`crate::model`], which training uses, in a quarter of the kernels.
 //!
 //! A card spends most of a small network's time on being told what to do next, so what counts is the number of kernels that a step
@@ -9,12 +9,13 @@
 //! - Modulations of all residual blocks come from one matrix product, those of a chain's timesteps together before its first step.
 //! - The whole network is told in one go, without the tensor library looking for operations to fuse.
 //!
-//! Convolutions and matrix products are the tensor library's own, tuned for the card. [`kernels`] are written in its kernel language,
+//! Convolutions and matrix products are the tensor library's own, tuned for the card where it has matrix units and so a choice. [`kernels`] are written in its kernel language,
 //! so they run wherever it does: Vulkan, Metal, DX12, CUDA.
 
+mod encoder;
 mod kernels;
 mod network;
 mod operation;
 mod surface;
 
-pub use operation::Decoder;
+pub use operation::{Decoder, Encoder};

@@ -2,8 +2,8 @@
 //!
 //! Made from the networks that [`crate::model`] built, so that the architecture is written down once.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
@@ -14,7 +14,7 @@ use crate::model::layers::{Conv, GroupNorm, Linear, sinusoid, values};
 use crate::model::prediction::Heads;
 use crate::model::{ModelConfig, latent_map, unet};
 
-fn convolution(conv: &Conv, compute: DType) -> Convolution {
+pub(super) fn convolution(conv: &Conv, compute: DType) -> Convolution {
     let [output, input, kernel, _] = conv.weight.dims();
     let weight = values(&conv.weight);
     let area = kernel * kernel;
@@ -24,10 +24,11 @@ fn convolution(conv: &Conv, compute: DType) -> Convolution {
         weight: Parameter::new(&weight, &[output, kernel, kernel, input], compute),
         bias: Parameter::new(&values(&conv.bias), &[output], compute),
         kernel,
+        stride: conv.stride,
     }
 }
 
-fn dense(weight: &[f32], bias: &[f32], dtype: DType) -> Dense {
+pub(super) fn dense(weight: &[f32], bias: &[f32], dtype: DType) -> Dense {
     Dense {
         weight: Parameter::new(weight, &[bias.len(), weight.len() / bias.len()], dtype),
         bias: Parameter::new(bias, &[bias.len()], DType::F32),
@@ -42,7 +43,7 @@ fn modulations(all: Modulations) -> Dense {
     dense(&all.weight, &all.bias, DType::F32)
 }
 
-fn norm(layer: &GroupNorm) -> Norm {
+pub(super) fn norm(layer: &GroupNorm) -> Norm {
     let parameter = |values: Vec<f32>| Parameter::new(&values, &[values.len()], DType::F32);
     Norm { gain: parameter(values(&layer.weight)), offset: parameter(values(&layer.bias)) }
 }
@@ -113,7 +114,7 @@ impl ResBlock {
 }
 
 #[derive(Debug)]
-struct Attention {
+pub(super) struct Attention {
     norm: Norm,
     /// To all queries (already divided by the square root of a head's width), then all keys, then all values, each head by head.
     qkv: Dense,
@@ -122,13 +123,14 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(layer: &blocks::Attention, compute: DType) -> Self {
+    pub(super) fn new(layer: &blocks::Attention, compute: DType) -> Self {
         let (weight, bias) = layer.qkv_by_part();
         let out = dense(&values(&layer.proj_out.weight), &values(&layer.proj_out.bias), compute);
         Self { norm: norm(&layer.norm), qkv: dense(&weight, &bias, compute), out, heads: layer.heads }
     }
 
-    fn apply(&self, on: &Surface, x: CubeTensor) -> CubeTensor {
+    /// `x` is 32-bit, as is what comes out.
+    pub(super) fn apply(&self, on: &Surface, x: CubeTensor) -> CubeTensor {
         let batch = x.meta.shape()[0];
         let qkv = on.product(&self.qkv, flat(on.norm(&self.norm, &x, &[], false)));
         let mixed = on.attention(&qkv, &self.qkv.bias, batch, self.heads);
@@ -235,6 +237,54 @@ impl Times {
     }
 }
 
+/// A tensor that stays as it is, whoever else has it.
+///
+/// Two may hold a tensor and one of them be told that it may write into it: the library counts itself among them where it made the
+/// tensor, and cannot be seen to. So this holds it twice.
+#[derive(Debug, Clone)]
+struct Kept([CubeTensor; 2]);
+
+impl Kept {
+    fn new(tensor: &CubeTensor) -> Self {
+        Self([tensor.clone(), tensor.clone()])
+    }
+
+    fn tensor(&self) -> CubeTensor {
+        self.0[0].clone()
+    }
+
+    /// Whether this is that very tensor, not only one like it. While it is kept, no other can have its place.
+    fn is(&self, other: &CubeTensor) -> bool {
+        let (own, other) = (&self.0[0], other);
+        let place = |tensor: &CubeTensor| {
+            let handle = &tensor.handle;
+            (std::ptr::from_ref(handle.memory.descriptor()), handle.offset_start, handle.offset_end)
+        };
+        place(own) == place(other) && own.meta == other.meta && own.dtype == other.dtype
+    }
+}
+
+/// All of a first step that the semantic latent has no part in.
+#[derive(Debug)]
+struct FirstStep {
+    x_t: Kept,
+    timesteps: Vec<usize>,
+    start: Start,
+}
+
+impl FirstStep {
+    /// First steps that are remembered: of the photo's `x_T`, and of where previews start.
+    const MOST: usize = 4;
+}
+
+/// The shared half, and the DPM's own.
+#[derive(Debug)]
+struct Start {
+    times: Times,
+    features: Vec<CubeTensor>,
+    eps: Kept,
+}
+
 /// The DPM and the shift half.
 #[derive(Debug)]
 pub struct Network {
@@ -248,6 +298,7 @@ pub struct Network {
     times: Mutex<HashMap<usize, Times>>,
     /// Timesteps that the passes to come will ask for.
     ahead: Mutex<Vec<usize>>,
+    first_steps: Mutex<VecDeque<Arc<FirstStep>>>,
     label_emb: Dense,
     /// The same as `time` from the embedding of the semantic latent, for the shift half.
     latent: Dense,
@@ -282,6 +333,7 @@ impl Network {
             time: modulations(plan.time),
             times: Mutex::default(),
             ahead: Mutex::default(),
+            first_steps: Mutex::default(),
             label_emb: linear(&decoder.shift.label_emb),
             latent: modulations(plan.latent),
             latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, compute)),
@@ -300,8 +352,35 @@ impl Network {
     /// `eps` for `x_t` (`[batch, 3, size, size]`, 32-bit), and with latents (`[batch * count, latent]`, set after set) `G` for each set,
     /// one after the other.
     pub fn pass(&self, x_t: &CubeTensor, timesteps: &[usize], z: Option<&CubeTensor>) -> (CubeTensor, Option<CubeTensor>) {
-        let on = Surface::of(x_t, self.compute);
-        let on = &on;
+        let on = &Surface::of(x_t, self.compute);
+        let start = self.start(on, x_t, timesteps);
+        let gradients = z.map(|z| self.gradients(on, x_t, &start, z));
+        let Kept([eps, _]) = start.eps;
+        (eps, gradients)
+    }
+
+    /// The same with latents for the first step of a decode. While sliders move, decode after decode starts from one `x_t`: everything but
+    /// the shift half, which alone reads the latents, is computed once and remembered.
+    pub fn first_pass(&self, x_t: &CubeTensor, timesteps: &[usize], z: &CubeTensor) -> (CubeTensor, CubeTensor) {
+        let on = &Surface::of(x_t, self.compute);
+        let known = {
+            let mut steps = lock(&self.first_steps);
+            let place = steps.iter().position(|step| step.timesteps == timesteps && step.x_t.is(x_t));
+            place.and_then(|place| steps.remove(place))
+        };
+        let step = known.unwrap_or_else(|| {
+            Arc::new(FirstStep { x_t: Kept::new(x_t), timesteps: timesteps.to_vec(), start: self.start(on, x_t, timesteps) })
+        });
+        let mut steps = lock(&self.first_steps);
+        steps.push_back(step.clone());
+        if steps.len() > FirstStep::MOST {
+            steps.pop_front();
+        }
+        drop(steps);
+        (step.start.eps.tensor(), self.gradients(on, x_t, &step.start, z))
+    }
+
+    fn start(&self, on: &Surface, x_t: &CubeTensor, timesteps: &[usize]) -> Start {
         let times = self.times(on, timesteps);
         let plain = Conditions { time: &times.modulations, latent: None };
         let first = on.floats(on.convolve(&self.first, on.fold(x_t, self.patch)));
@@ -313,10 +392,10 @@ impl Network {
         let eps = on.empty(x_t.meta.shape(), DType::F32);
         let mix = Mix { factors: &times.factors, column: 0, skip: true };
         on.unfold(&self.plain.apply(on, &features, &plain), x_t, mix, &eps, 0);
-        (eps, z.map(|z| self.gradients(on, x_t, &features, &times, z)))
+        Start { times, features, eps: Kept([eps.clone(), eps]) }
     }
 
-    fn gradients(&self, on: &Surface, x_t: &CubeTensor, features: &[CubeTensor], times: &Times, z: &CubeTensor) -> CubeTensor {
+    fn gradients(&self, on: &Surface, x_t: &CubeTensor, Start { times, features, .. }: &Start, z: &CubeTensor) -> CubeTensor {
         let batch = x_t.meta.shape()[0];
         let sets = z.meta.shape()[0] / batch;
         let mut shape = x_t.meta.shape().to_vec();

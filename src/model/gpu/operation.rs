@@ -9,12 +9,21 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 
+use super::encoder;
 use super::network::Network;
-use crate::model::{ModelConfig, unet};
+use crate::model::{self, ModelConfig, unet};
 
 /// The DPM and the shift half, on a graphics card.
 #[derive(Debug)]
 pub struct Decoder(Arc<Network>);
+
+/// The semantic encoder, on a graphics card.
+#[derive(Debug)]
+pub struct Encoder(Arc<encoder::Encoder>);
+
+/// One reading of photos.
+#[derive(Debug, Clone)]
+pub struct Reading(Arc<encoder::Encoder>);
 
 /// One pass through a network.
 #[derive(Debug, Clone)]
@@ -33,16 +42,33 @@ fn outputs(x_t: &TensorSpec, z: &TensorSpec, _pass: &Pass) -> (TensorSpec, Tenso
     (x_t.clone(), gradients)
 }
 
+/// A latent for each photo.
+fn latents(x_0: &TensorSpec, reading: &Reading) -> TensorSpec {
+    let mut latents = x_0.clone();
+    latents.shape = [x_0.shape[0], reading.0.width()].into();
+    latents
+}
+
 #[backend_extension(Cube, Fusion)]
-pub trait DecoderOps: Backend {
+pub trait NetworkOps: Backend {
+    #[fusion(meta = latents)]
+    fn semantic_latent(x_0: FloatTensor<Self>, reading: Reading) -> FloatTensor<Self>;
+
     #[fusion(dtype = x_t, shape = x_t)]
     fn decoder_noise(x_t: FloatTensor<Self>, pass: Pass) -> FloatTensor<Self>;
 
     #[fusion(meta = outputs)]
     fn decoder_guided(x_t: FloatTensor<Self>, z: FloatTensor<Self>, pass: Pass) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(meta = outputs)]
+    fn decoder_first(x_t: FloatTensor<Self>, z: FloatTensor<Self>, pass: Pass) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-impl DecoderOps for CubeBackend {
+impl NetworkOps for CubeBackend {
+    fn semantic_latent(x_0: FloatTensor<Self>, reading: Reading) -> FloatTensor<Self> {
+        reading.0.read(&into_contiguous(x_0))
+    }
+
     fn decoder_noise(x_t: FloatTensor<Self>, pass: Pass) -> FloatTensor<Self> {
         pass.network.pass(&into_contiguous(x_t), &pass.timesteps, None).0
     }
@@ -50,6 +76,22 @@ impl DecoderOps for CubeBackend {
     fn decoder_guided(x_t: FloatTensor<Self>, z: FloatTensor<Self>, pass: Pass) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (eps, gradients) = pass.network.pass(&into_contiguous(x_t), &pass.timesteps, Some(&into_contiguous(z)));
         (eps, gradients.expect("latents were given"))
+    }
+
+    fn decoder_first(x_t: FloatTensor<Self>, z: FloatTensor<Self>, pass: Pass) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        pass.network.first_pass(&into_contiguous(x_t), &pass.timesteps, &into_contiguous(z))
+    }
+}
+
+impl Encoder {
+    /// Of an encoder whose tensors may be anywhere.
+    pub fn new(encoder: &model::Encoder) -> Self {
+        Self(Arc::new(encoder::Encoder::new(encoder)))
+    }
+
+    /// The latents of photos (`[batch, 3, size, size]`, on a graphics card): `[batch, latent]`.
+    pub fn forward(&self, x_0: Tensor<4>) -> Tensor<2> {
+        Tensor::from_dispatch(Dispatch::semantic_latent(x_0.into_dispatch(), Reading(self.0.clone())))
     }
 }
 
@@ -81,6 +123,12 @@ impl Decoder {
     /// The noise in `x_t` (`[batch, 3, size, size]`, on a graphics card), one timestep an image.
     pub fn noise(&self, x_t: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
         Tensor::from_dispatch(Dispatch::decoder_noise(x_t.into_dispatch(), self.at(timesteps)))
+    }
+
+    /// `(eps, G)` for the first step of a decode, of which all but `G` is remembered.
+    pub fn guided_first(&self, x_t: Tensor<4>, timesteps: &[usize], z: Tensor<2>) -> (Tensor<4>, Tensor<4>) {
+        let (eps, gradient) = Dispatch::decoder_first(x_t.into_dispatch(), z.into_dispatch(), self.at(timesteps));
+        (Tensor::from_dispatch(eps), Tensor::from_dispatch(gradient))
     }
 
     /// `eps`, and `G` for each of several sets of latents (`[batch, latent]`), over the same `x_t`.

@@ -70,6 +70,7 @@ pub struct Convolution {
     pub weight: Parameter,
     pub bias: Parameter,
     pub kernel: usize,
+    pub stride: usize,
 }
 
 /// A fully connected layer. Products are in the type of its weight, the bias is 32-bit.
@@ -190,7 +191,7 @@ impl Surface {
 
     /// `x`: `[batch, side, side, input]` in the type that products are in, as is what comes out.
     pub fn convolve(&self, conv: &Convolution, x: CubeTensor) -> CubeTensor {
-        let options = ConvOptions::new([1, 1], [conv.kernel / 2; 2], [1, 1], 1);
+        let options = ConvOptions::new([conv.stride; 2], [conv.kernel / 2; 2], [1, 1], 1);
         let (weight, bias) = (conv.weight.on(self), conv.bias.on(self));
         let strategy = if self.has_matrix_units() { ConvStrategy::Autotune } else { ConvStrategy::Direct };
         into_contiguous(conv_forward_nhwc::<2>(x, weight, Some(bias), options, strategy).expect(EXPECT))
