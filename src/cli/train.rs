@@ -21,7 +21,8 @@ use crate::training::latents::data_name;
 use crate::training::run::{Progress, StageKind};
 use crate::training::{Hyperparameters, ImageSet, Limits, RunConfig, RunFolder, TrainError, dpm};
 
-/// Train on your own photos: first a DPM, then the autoencoder, then the directions and, for faces from nothing, the latent DPM.
+/// Train on your own photos: first a DPM, then the autoencoder, then the directions and their locks and, for faces from nothing, the latent
+/// DPM.
 ///
 /// A run lives in a folder and is saved as it goes. The same command goes on where it stopped.
 #[derive(Debug, Args)]
