@@ -21,14 +21,15 @@ pub struct Locks {
 
 impl Locks {
     /// The slider's step under locks on other attributes: nearer to the pure one, the larger their share in what it does beside its own
-    /// attribute (by the share's square root); and what the rest of it would do to them on average is taken out, by their own pure steps. With everything else locked
-    /// that is the pure step itself.
+    /// attribute (by the share's square root); and what the rest of it would do to them on average is taken out, by their own pure steps.
+    /// With everything else locked that is the pure step itself.
     pub(super) fn apply(&self, own: usize, step: Vec<f64>, locked: &[usize]) -> Vec<f64> {
         let (Some(pure), Some(effects)) = (self.steps.get(own), self.effects[0].get(own)) else { return step };
         let effect = |attribute: usize| effects.get(attribute).map_or(0.0, |effect| f64::from(*effect));
         let all: f64 = (0..effects.len()).filter(|attribute| *attribute != own).map(|attribute| effect(attribute).abs()).sum();
         let share = if all > 0.0 { locked.iter().map(|attribute| effect(*attribute).abs()).sum::<f64>() / all } else { 1.0 };
-        // What is locked moves with the rest of a face, of which most is not: for locks on a few the root holds much better, and shows nearly as often.
+        // What is locked moves with the rest of a face, most of which is not locked: for locks on a few the root holds them much better,
+        // and edits show nearly as often.
         let share = share.sqrt();
         let mut step: Vec<f64> = step.iter().zip(pure).map(|(usual, pure)| usual + share * (f64::from(*pure) - usual)).collect();
         let left: Vec<f64> = locked.iter().map(|attribute| (1.0 - share) * effect(*attribute)).collect();
