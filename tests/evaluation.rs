@@ -204,6 +204,13 @@ fn the_judge_looks_at_edits_and_not_at_the_autoencoder() {
     assert_eq!(names.len(), 5, "two lines for each of two attributes that judge and table share, and the sum: {names:?}");
     assert!(value(&strong, "edit: Smiling at +300", "mean change") > 1e-4);
     assert!(value(&strong, "the judge, on photos", "mean AUROC") > 0.5);
+    // With everything locked, what is locked is all there is; what a person locks is told by itself.
+    let held = |found: &Evaluation| found.table.lines.iter().filter(|line| line.what.starts_with("what the locks hold")).count();
+    let young = EditOptions { percent: 300.0, locked: BTreeSet::from(["Young".to_owned()]) };
+    let held_one = measured(&EvaluationJob { edits: young, ..job(&[Part::Edits]) });
+    assert_eq!([held(&strong), held(&held_one)], [0, 2]);
+    let [free, locked] = ["what the locks hold", "what the locks hold, locked"].map(|what| value(&held_one, what, "mean change"));
+    assert!(free > 1e-6 && (free - locked).abs() > 1e-7, "a lock does something: {free} {locked}");
 }
 
 #[test]

@@ -161,9 +161,8 @@ impl Bundle {
     /// Latent statistics, classifier rows and directions.
     pub fn latent_space(&self) -> LatentSpace {
         let values = |name: &str| self.weights.tensors.get(name).map(|t| t.values.clone()).unwrap_or_default();
-        let dim = self.manifest.config.latent_dim;
-        let rows = |name: &str| values(name).chunks(dim).map(<[f32]>::to_vec).collect::<Vec<_>>();
-        let (classifier, directions) = (rows("classifier.weight"), rows("directions.weight"));
+        let latents = |name: &str| rows(&values(name), self.manifest.config.latent_dim);
+        let (classifier, directions) = (latents("classifier.weight"), latents("directions.weight"));
         LatentSpace {
             mean: values("latents.mean"),
             std: values("latents.std"),
@@ -178,7 +177,6 @@ impl Bundle {
     fn locks(&self) -> Option<Locks> {
         let [steps, effects] = ["locks.steps", "locks.effects"].map(|name| self.weights.tensors.get(name));
         let attributes = self.manifest.attributes.len();
-        let rows = |values: &[f32], width: usize| values.chunks(width.max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>();
         let (alone, pure) = effects?.values.split_at(attributes * attributes);
         Some(Locks { steps: rows(&steps?.values, self.manifest.config.latent_dim), effects: [alone, pure].map(|e| rows(e, attributes)) })
     }
@@ -211,6 +209,11 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+/// A row-major matrix as rows of this width.
+fn rows(values: &[f32], width: usize) -> Vec<Vec<f32>> {
+    values.chunks(width.max(1)).map(<[f32]>::to_vec).collect()
 }
 
 /// That a tensor exists and has the shape, or the error that says what is wrong.

@@ -145,7 +145,8 @@ impl Editor {
     /// Passes of [`Editor::rehearse`].
     pub const REHEARSALS: usize = 3;
 
-    /// One of the passes that editing needs, on nothing: a device that looks for its fastest kernels at first use has then found them.
+    /// One of the passes that editing needs, on nothing: a device that compiles its kernels at first use, and where it has a choice
+    /// looks for the fastest, has then done so.
     /// Pass 0 encodes, 1 takes a guided step, 2 takes one of two pictures at once.
     pub fn rehearse(&self, pass: usize) -> Result<(), EditError> {
         let side = self.model.config.image_size;

@@ -167,9 +167,12 @@ impl LabelledImages {
 
 /// Mean cross entropy of logits with labels of 1 and 0, both `[batch, attribute]`; `[1]`.
 pub fn loss(logits: Tensor<2>, labels: Tensor<2>) -> Tensor<1> {
-    // log(1 + exp(x)) without overflow.
-    let softplus = relu(logits.clone()) + ((logits.clone().abs() * -1.0).exp() + 1.0).log();
-    (softplus - logits * labels).mean()
+    (softplus(logits.clone()) - logits * labels).mean()
+}
+
+/// `ln(1 + exp(x))` without overflow.
+pub(super) fn softplus(x: Tensor<2>) -> Tensor<2> {
+    relu(x.clone()) + ((x.abs() * -1.0).exp() + 1.0).log()
 }
 
 /// The stage of [`run::train`].

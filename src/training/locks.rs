@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use rand::rngs::StdRng;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::autoencoder::Networks;
 use super::data::{BatchSource, step_seed};
 use super::forward::noised;
-use super::judge::{self, Judge};
+use super::judge::{self, Judge, softplus};
 use super::latents::{self, Latents};
 use super::learner::initialise;
 use super::run::{self, Progress, Stage, StageKind};
@@ -34,7 +34,7 @@ use crate::diffusion::{Inversion, Schedule, Solver};
 use crate::editing::linear::{cholesky, solve_lower};
 use crate::editing::{LatentSpace, Locks};
 use crate::model::parameters::{Init, WeightData};
-use crate::model::{Autoencoder, Guidance, Weights, per_image};
+use crate::model::{Autoencoder, Guidance, Parameters, Weights, per_image};
 
 /// The share of the timesteps that pictures are predicted from. From cleaner ones the picture is nearly given, and an edit hardly shows.
 const TIMESTEPS: std::ops::Range<f64> = 0.5..0.95;
@@ -218,11 +218,6 @@ impl LocksStage {
     }
 }
 
-/// `ln(1 + exp(x))` without overflow.
-fn softplus(x: Tensor<2>) -> Tensor<2> {
-    relu(x.clone()) + ((x.abs() * -1.0).exp() + 1.0).log()
-}
-
 impl Stage for LocksStage {
     type Network = Steps;
     type Data = ImageSet;
@@ -325,7 +320,7 @@ pub fn train(
     let spread: Tensor<2> = Tensor::from_data(TensorData::new(values, [dim, dim]), &training_device);
 
     let mut learner = learner(&space, &factor, job.hyperparameters, &training_device)?;
-    let mut parameters = crate::model::Parameters::from_weights(&bundle.weights, &training_device);
+    let mut parameters = Parameters::from_weights(&bundle.weights, &training_device);
     let stage = LocksStage {
         networks: Networks::new(&mut parameters, &bundle.manifest.config)?.no_grad(),
         schedule: Schedule::new(&bundle.manifest.config.schedule),
