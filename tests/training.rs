@@ -13,6 +13,7 @@ use pdae_studio::checkpoint::{Bundle, import};
 use pdae_studio::cli::train::TrainArgs;
 use pdae_studio::device::DeviceChoice;
 use pdae_studio::diffusion::{Schedule, ScheduleConfig};
+use pdae_studio::editing::LatentSpace;
 use pdae_studio::engine::sample::{SampleOptions, Sampler};
 use pdae_studio::model::parameters::WeightData;
 use pdae_studio::model::{Denoiser, DenoiserConfig, EncoderKind, LatentDpm, LatentDpmConfig, ModelConfig, Parameters, Prediction, Weights};
@@ -551,40 +552,44 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     for other in [format!("--data {photos} --validation 1"), "--width 64".to_owned()] {
         assert!(matches!(command(&format!("{latent} --steps 4 {other}")), Err(TrainError::OtherRun { .. })), "{other}");
     }
-    // Learning locks gives every slider a pure step, and says what both steps do; a run without the photos says so.
-    let locks = |run: &str| {
+    // Learning sliders gives each a usual and a pure step, and says what both do; a run without the photos says so.
+    let fitted = Bundle::load(&bundle).expect("the bundle").latent_space();
+    let sliders = |run: &str| {
         format!(
-            "train locks --run {} --bundle {} --batch 4 --faces 2 --decode-steps 2 --device cpu",
+            "train sliders --run {} --bundle {} --batch 4 --faces 2 --decode-steps 2 --device cpu",
             place.join(run).display(),
             bundle.display()
         )
     };
-    assert!(command(&format!("{} --steps 1 --data {}", locks("locks"), place.join("nowhere").display())).is_err());
-    command(&format!("{} --steps 2 --data {photos}", locks("locks"))).expect("locks");
+    assert!(command(&format!("{} --steps 1 --data {}", sliders("sliders"), place.join("nowhere").display())).is_err());
+    command(&format!("{} --steps 2 --data {photos}", sliders("sliders"))).expect("sliders");
     let learned = Bundle::load(&bundle).expect("the bundle");
+    let moves = |space: &LatentSpace| space.step(&space.attributes[0], &BTreeSet::new()).expect("a slider");
+    assert_ne!(moves(&learned.latent_space()), moves(&fitted));
+    assert_eq!(learned.latent_space().classifier, fitted.classifier, "who tells attributes stays");
     assert_eq!(learned.weights.tensors["locks.steps"].shape, [1, 8]);
     assert_eq!(learned.weights.tensors["locks.effects"].shape, [2, 1, 1]);
     assert!(learned.weights.tensors["locks.effects"].values.iter().any(|v| *v != 0.0), "pictures change");
     // The same command goes on; another price needs another folder.
-    command(&format!("{} --steps 3 --data {photos}", locks("locks"))).expect("more of it");
+    command(&format!("{} --steps 3 --data {photos}", sliders("sliders"))).expect("more of it");
     let more = Bundle::load(&bundle).expect("the bundle");
     assert_ne!(more.latent_space().locks, learned.latent_space().locks);
-    assert!(more.manifest.provenance.details["locks"].starts_with("12 samples"), "{:?}", more.manifest.provenance.details);
-    assert!(matches!(command(&format!("{} --steps 4 --price 3 --data {photos}", locks("locks"))), Err(TrainError::OtherRun { .. })));
+    assert!(more.manifest.provenance.details["sliders and locks"].starts_with("12 samples"), "{:?}", more.manifest.provenance.details);
+    assert!(matches!(command(&format!("{} --steps 4 --price 3 --data {photos}", sliders("sliders"))), Err(TrainError::OtherRun { .. })));
     // A critic reads beside the encoder, of which the bundle tells; it must have been trained.
     let critic = place.join("critic");
-    let with = format!("{} --steps 1 --data {photos} --critic {}", locks("read"), critic.display());
+    let with = format!("{} --steps 1 --data {photos} --critic {}", sliders("read"), critic.display());
     assert!(matches!(command(&with), Err(TrainError::NoState { .. })));
     let judge = format!("train judge --run {} {common} --attributes {} --size 16 --steps 2", critic.display(), table.display());
     command(&judge).expect("a judge");
-    command(&with).expect("locks read by a critic");
+    command(&with).expect("sliders read by a critic");
     let read = Bundle::load(&bundle).expect("the bundle");
-    assert!(read.manifest.provenance.details["locks"].contains("a critic"));
+    assert!(read.manifest.provenance.details["sliders and locks"].contains("a critic"));
     let mut bare = read.clone();
     bare.manifest.attributes.clear();
     bare.save(&place.join("bare"), false).expect("a bundle without sliders");
     let refused = command(&format!(
-        "train locks --run {} --bundle {} --steps 1 --data {photos} --device cpu",
+        "train sliders --run {} --bundle {} --steps 1 --data {photos} --device cpu",
         place.join("none").display(),
         place.join("bare").display()
     ));

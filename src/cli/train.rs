@@ -3,7 +3,7 @@
 
 mod judge;
 mod latent;
-mod locks;
+mod sliders;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::training::latents::data_name;
 use crate::training::run::{Progress, StageKind};
 use crate::training::{Hyperparameters, ImageSet, Limits, RunConfig, RunFolder, TrainError, dpm};
 
-/// Train on your own photos: first a DPM, then the autoencoder, then the directions and their locks and, for faces from nothing, the latent
-/// DPM.
+/// Train on your own photos: first a DPM, then the autoencoder, then the directions and from them the sliders, and for faces from nothing
+/// the latent DPM.
 ///
 /// A run lives in a folder and is saved as it goes. The same command goes on where it stopped.
 #[derive(Debug, Args)]
@@ -39,8 +39,8 @@ enum StageArgs {
     Autoencoder(AutoencoderArgs),
     /// Fit attribute sliders to a bundle, from a table of attributes.
     Directions(DirectionsArgs),
-    /// Learn for every slider of a bundle what changes nothing else, so that locks hold still what a picture shows.
-    Locks(locks::LocksArgs),
+    /// Learn what a bundle's sliders do, through the decoder: to show their attribute and change little else, under locks even less.
+    Sliders(sliders::SlidersArgs),
     /// Train the latent DPM of a bundle, with which `sample` draws faces from nothing.
     Latent(latent::LatentArgs),
     /// Train a judge of photos, which `evaluate` asks whether edits show what they should.
@@ -357,7 +357,7 @@ pub fn run(args: TrainArgs) -> Result<(), TrainError> {
         StageArgs::Dpm(args) => train_dpm(&args),
         StageArgs::Autoencoder(args) => train_autoencoder(&args),
         StageArgs::Directions(args) => fit_directions(&args),
-        StageArgs::Locks(args) => locks::run(&args),
+        StageArgs::Sliders(args) => sliders::run(&args),
         StageArgs::Latent(args) => latent::run(&args),
         StageArgs::Judge(args) => judge::run(&args),
     }

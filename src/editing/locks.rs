@@ -2,7 +2,7 @@
 //!
 //! A slider's step moves more than its attribute: in the latent, where a classifier sees it, and in the picture, where a decoder answers
 //! with more than it was asked for. So for every slider a second, *pure* step was looked for that changes its attribute and, in pictures,
-//! as little else as can be (`training::locks`). What both steps do to every attribute is known, and locks are made of that.
+//! as little else as can be (`training::sliders`). What both steps do to every attribute is known, and locks are made of that.
 
 use super::linear::{cholesky, solve};
 

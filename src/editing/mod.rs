@@ -10,7 +10,7 @@ pub mod sidecar;
 
 pub use attributes::{Attribute, Group, describe};
 pub use easing::{Easing, ping_pong};
-pub use latent_space::LatentSpace;
+pub use latent_space::{FULL_SCALE, LatentSpace};
 pub use locks::Locks;
 pub use recipe::Recipe;
 pub use sidecar::{Crop, Sidecar};

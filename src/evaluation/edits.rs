@@ -48,6 +48,8 @@ struct Face {
     z: Vec<f32>,
     x_t: Tensor<4>,
     before: Vec<f32>,
+    /// That reconstruction.
+    picture: Tensor<4>,
 }
 
 /// What edits of one attribute did.
@@ -60,10 +62,13 @@ struct Outcome {
     change: f64,
     /// The same of those that are to be locked.
     held: f64,
+    /// Sum over faces of the mean absolute change of the picture's values, on [0, 1].
+    picture: f64,
 }
 
 const OTHERS: &str = "mean change of the others";
 const HELD: &str = "mean change of what is locked";
+const PICTURE: &str = "mean change of the picture";
 
 impl Outcome {
     fn lines(&self, what: &str) -> [Line; 2] {
@@ -98,7 +103,7 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     };
     let chosen: BTreeSet<usize> = common.iter().flat_map(|(_, _, _, column)| without(*column)).collect();
     let faces = read(subject, judge, &chosen.into_iter().collect::<Vec<_>>());
-    let (mut beside, mut held, mut edits) = ([0.0; 2], [0.0; 2], 0);
+    let (mut beside, mut held, mut pictures, mut edits) = ([0.0; 2], [0.0; 2], [0.0; 2], 0);
     for (name, goal, place, column) in common {
         (subject.tell)(format!("edits: {name}"));
         let images = without(column);
@@ -118,6 +123,7 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
         for (i, outcome) in [raw, locked].iter().enumerate() {
             beside[i] += outcome.change;
             held[i] += outcome.held;
+            pictures[i] += outcome.picture;
         }
         edits += own.len();
     }
@@ -125,6 +131,9 @@ pub fn measure(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
         let [raw, locked] = beside.map(|change| change / edits as f64);
         lines.push(Line::new("what edits leave alone", OTHERS, raw, edits));
         lines.push(Line::new("what edits leave alone, locked", OTHERS, locked, edits).with_goal(Goal::AtMost(raw / 2.0)));
+        let [raw, locked] = pictures.map(|change| change / edits as f64);
+        lines.push(Line::new("what edits leave alone", PICTURE, raw, edits));
+        lines.push(Line::new("what edits leave alone, locked", PICTURE, locked, edits));
         // With everything locked it is the same.
         if !subject.job.edits.locked.is_empty() {
             let [raw, locked] = held.map(|change| change / edits as f64);
@@ -173,10 +182,12 @@ fn read(subject: &Subject, judge: &Judge, images: &[usize]) -> Vec<Face> {
         let x_0 = subject.images.images(batch, model.device());
         let z = model.semantic_latent(x_0.clone());
         let x_t = model.infer_stochastic_latent_by(Inversion::default(), x_0, &z, steps);
-        let before = judge::rows(judge.probabilities(model.decode_by(Solver::default(), x_t.clone(), &z, steps, Guidance::default())));
+        let pictures = model.decode_by(Solver::default(), x_t.clone(), &z, steps, Guidance::default());
+        let before = judge::rows(judge.probabilities(pictures.clone()));
         let latents = judge::rows(z);
         for (i, (z, before)) in latents.into_iter().zip(before).enumerate() {
-            faces.push(Face { image: batch[i], z, x_t: x_t.clone().narrow(0, i, 1), before });
+            let [x_t, picture] = [&x_t, &pictures].map(|tensor| tensor.clone().narrow(0, i, 1));
+            faces.push(Face { image: batch[i], z, x_t, before, picture });
         }
     }
     faces
@@ -197,8 +208,13 @@ fn edit(
     for batch in faces.chunks(BATCH) {
         let z: Vec<f32> = batch.iter().flat_map(|face| subject.space.edit(&face.z, [(&slider.0, &slider.1)], locked)).collect();
         let z = model.tensor(z, [batch.len(), model.config.latent_dim]);
-        let x_t = Tensor::cat(batch.iter().map(|face| face.x_t.clone()).collect(), 0);
-        let after = judge::rows(judge.probabilities(model.decode_by(Solver::default(), x_t, &z, steps(subject), Guidance::default())));
+        let stacked = |tensor: &dyn Fn(&Face) -> Tensor<4>| Tensor::cat(batch.iter().map(|face| tensor(face)).collect(), 0);
+        let x_t = stacked(&|face| face.x_t.clone());
+        let pictures = model.decode_by(Solver::default(), x_t, &z, steps(subject), Guidance::default());
+        // From [-1, 1] to [0, 1].
+        let change = ((pictures.clone() - stacked(&|face| face.picture.clone())) * 0.5).abs().mean();
+        outcome.picture += f64::from(change.into_scalar::<f32>()) * batch.len() as f64;
+        let after = judge::rows(judge.probabilities(pictures));
         for (face, after) in batch.iter().zip(after) {
             outcome.faces += 1;
             outcome.yes += usize::from(after[place] > 0.5);

@@ -2,9 +2,8 @@
 //!
 //! A stage ([`dpm`], [`autoencoder`], [`latent_dpm`]) is a network and a loss; the [`learner`] turns losses into weights, and the [`run`]
 //! around them feeds batches, saves, logs and draws. [`judge`] is a classifier of photos, for `evaluate` alone. [`directions`] fits the
-//! attribute classifier on a finished bundle, [`locks`] learns what its sliders
-//! do beside their attributes. The method and its constants are those of the paper's
-//! section 3.4 and of its published configurations.
+//! attribute classifier on a finished bundle, and [`sliders`] learns through the decoder where its sliders lead. The method and its
+//! constants are those of the paper's section 3.4 and of its published configurations.
 
 pub mod autoencoder;
 pub mod data;
@@ -16,9 +15,9 @@ pub mod judge;
 pub mod latent_dpm;
 pub mod latents;
 pub mod learner;
-pub mod locks;
 pub mod pictures;
 pub mod run;
+pub mod sliders;
 
 pub use data::{Batch, ImageSet};
 pub use error::TrainError;

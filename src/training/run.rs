@@ -44,7 +44,7 @@ pub enum StageKind {
     Autoencoder,
     Latent,
     Judge,
-    Locks,
+    Sliders,
 }
 
 impl StageKind {
@@ -54,7 +54,7 @@ impl StageKind {
             Self::Autoencoder => "autoencoder",
             Self::Latent => "latent",
             Self::Judge => "judge",
-            Self::Locks => "locks",
+            Self::Sliders => "sliders",
         }
     }
 }

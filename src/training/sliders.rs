@@ -1,13 +1,15 @@
-//! Pure steps for locks, learned through the decoder.
+//! Sliders and their locks, learned through the decoder.
 //!
-//! Every slider of a bundle gets a second step: one that shows its attribute in a picture and changes as little else as can be. It is
-//! learned by gradient through the frozen networks. A photo is noised to a middle timestep, where the network predicts the image once
-//! with its latent and once with the latent moved; the difference, put on the photo, is nearly what a whole decode makes of the edit.
-//! Readers look at the picture before and after: the bundle's own encoder with its classifier, and if there is one a critic, a network
-//! that was trained on photos alone and is not taken in by what only the encoder sees. A step pays for an attribute that does not show
-//! and for every other probability that changes, at [`LocksRun::price`]. Face by face: a step without side effects on average may
-//! have many on everyone. Afterwards both steps of every slider are tried in whole decodes, and the bundle keeps what they do
-//! ([`Locks`]). Not in the paper.
+//! A direction that tells an attribute in latents is not yet one that changes it in pictures and nothing else. So every slider of a bundle
+//! gets two steps that were learned for it: the usual one, which shows its attribute and leaves alone what it can, and a *pure* one that
+//! locks follow, for which whatever else changes costs much more. They are learned by gradient through the frozen networks. A photo is
+//! noised to a middle timestep, where the network predicts the image once with its latent and once with the latent moved; the difference,
+//! put on the photo, is nearly what a whole decode makes of the edit. Readers look at the picture before and after: the bundle's own
+//! encoder with its classifier, and if there is one a critic, a network that was trained on photos alone and is not taken in by what only
+//! the encoder sees. Who has the attribute is to lose it and everybody else to get it, as one slider does both. A step pays for an
+//! attribute that does not change, for every other probability that does, and for every pixel ([`Prices`]): the cheapest way to a smile
+//! leaves the background and the light as they were. Face by face: a step without side effects on average may have many on everyone.
+//! Afterwards both steps of every slider are tried in whole decodes, and the bundle keeps what they do ([`Locks`]). Not in the paper.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ use super::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFol
 use crate::checkpoint::Bundle;
 use crate::diffusion::{Inversion, Schedule, Solver};
 use crate::editing::linear::{cholesky, solve_lower};
-use crate::editing::{LatentSpace, Locks};
+use crate::editing::{FULL_SCALE, LatentSpace, Locks};
 use crate::model::parameters::{Init, WeightData};
 use crate::model::{Autoencoder, Guidance, Parameters, Weights, per_image};
 
@@ -47,22 +49,38 @@ const SMALLEST_CHANGE: f64 = 1e-4;
 /// The tensor that is learned.
 const STEPS: &str = "steps";
 
-/// What `train locks` learns.
+/// What steps pay for, beside the cross entropy of the attribute that they are to change.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Prices {
+    /// The mean change of the other probabilities, for usual steps.
+    pub others: f64,
+    /// The same for pure steps.
+    pub others_locked: f64,
+    /// The mean change of the picture's values, on [-1, 1].
+    pub pixels: f64,
+}
+
+impl Default for Prices {
+    fn default() -> Self {
+        Self { others: 8.0, others_locked: 60.0, pixels: 8.0 }
+    }
+}
+
+/// What `train sliders` learns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LocksRun {
+pub struct SlidersRun {
     pub attributes: Vec<String>,
     /// SHA-256 of the encoder whose latents the steps are in.
     pub encoder: String,
     /// The run of the critic, by name.
     pub critic: Option<String>,
-    /// What the mean change of the other probabilities costs beside the cross entropy of the attribute itself.
-    pub price: f64,
+    pub prices: Prices,
 }
 
 /// What [`train`] works on.
 #[derive(Debug, Clone)]
-pub struct LocksJob {
-    /// The bundle whose sliders get pure steps; it is rewritten.
+pub struct SlidersJob {
+    /// The bundle whose sliders are learned; it is rewritten.
     pub bundle: PathBuf,
     /// Folder or tar of images.
     pub data: PathBuf,
@@ -70,33 +88,36 @@ pub struct LocksJob {
     pub validation: usize,
     /// The run of a judge that reads pictures beside the encoder.
     pub critic: Option<PathBuf>,
-    /// See [`LocksRun::price`].
-    pub price: f64,
+    pub prices: Prices,
     /// Faces that both steps of every slider are tried on in the end, in decodes of so many steps.
     pub faces: usize,
     pub steps: usize,
     pub hyperparameters: Hyperparameters,
 }
 
-/// The price of side effects unless told otherwise.
-pub const DEFAULT_PRICE: f64 = 60.0;
-
 /// What steps are learned with unless told otherwise.
 pub fn default_hyperparameters() -> Hyperparameters {
     Hyperparameters { batch: 32, rate: 0.05, warmup: 20, ema: 0.99, ..Hyperparameters::default() }
 }
 
-/// All pure steps, `[attribute, latent]`, in coordinates in which photos differ alike in every direction.
+/// All usual steps, then all pure ones, `[2 * attribute, latent]`, in coordinates in which photos differ alike in every direction.
 #[derive(Module, Debug)]
 pub struct Steps {
     steps: Param<Tensor<2>>,
 }
 
-/// Images, noise and timesteps, and the attribute that is edited on each image.
+/// Images, noise and timesteps, and what is done to each image.
 #[derive(Debug, Clone)]
-pub struct LocksBatch {
+pub struct StepsBatch {
     pictures: Batch,
-    attributes: Vec<usize>,
+    edits: Vec<Edit>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Edit {
+    attribute: usize,
+    /// By the pure step instead of the usual one.
+    pure: bool,
 }
 
 /// A judge beside the classifier.
@@ -168,7 +189,7 @@ impl Readers {
 }
 
 /// The stage of [`run::train`].
-struct LocksStage {
+struct StepsStage {
     networks: Networks,
     schedule: Schedule,
     readers: Readers,
@@ -177,22 +198,32 @@ struct LocksStage {
     attributes: usize,
     /// Those that have a slider.
     edited: Vec<usize>,
-    price: f64,
+    prices: Prices,
 }
 
-impl LocksStage {
+impl StepsStage {
     /// What a batch costs, a mean over its images, `[1]`.
-    fn cost(&self, steps: Tensor<2>, batch: LocksBatch, device: &Device) -> Tensor<1> {
+    fn cost(&self, steps: Tensor<2>, batch: StepsBatch, device: &Device) -> Tensor<1> {
         let (x_0, noise, t) = batch.pictures.upload(device);
-        let chosen: Vec<f32> =
-            batch.attributes.iter().flat_map(|own| (0..self.attributes).map(|a| f32::from(u8::from(a == *own)))).collect();
-        let own: Tensor<2> = Tensor::from_data(TensorData::new(chosen, [t.len(), self.attributes]), device);
-        let steps = own.clone().matmul(steps);
+        let rows = |width: usize, value: &dyn Fn(Edit, usize) -> f32| -> Tensor<2> {
+            let values: Vec<f32> = batch.edits.iter().flat_map(|edit| (0..width).map(|column| value(*edit, column))).collect();
+            Tensor::from_data(TensorData::new(values, [t.len(), width]), device)
+        };
+        let chosen = |is: bool| f32::from(u8::from(is));
+        let own = rows(self.attributes, &|edit, column| chosen(column == edit.attribute));
+        let step = rows(2 * self.attributes, &|edit, row| chosen(row == edit.attribute + if edit.pure { self.attributes } else { 0 }));
+        let price = rows(1, &|edit, _| (if edit.pure { self.prices.others_locked } else { self.prices.others }) as f32);
+        let steps = step.matmul(steps);
         let length = steps.clone().square().sum_dim(1).mean();
 
         let z = self.networks.encoder.forward(x_0.clone());
         let before = self.readers.read(x_0.clone(), z.clone());
-        let moved = z.clone() + steps.matmul(self.spread.clone()) * self.readers.std.clone();
+        let readers = before.len() as f64;
+        let of_own = |logits: &Tensor<2>| (logits.clone() * own.clone()).sum_dim(1);
+        let found = before[1..].iter().fold(of_own(&before[0]), |sum, logits| sum + of_own(logits));
+        // Up where the readers do not see the attribute, down where they do.
+        let side = found.lower_elem(0.0).float() * 2.0 - 1.0;
+        let moved = z.clone() + (steps * side.clone()).matmul(self.spread.clone()) * self.readers.std.clone();
         let x_t = noised(&self.schedule, x_0.clone(), noise, &t);
         let gradients = self.networks.decoder.gradients(&x_t, &t, &[z, moved]);
         // A change of the predicted noise is one of the predicted image the other way round.
@@ -200,41 +231,40 @@ impl LocksStage {
             let (signal, sigma) = self.schedule.forward_factors(t);
             -sigma / signal * self.schedule.shift_coef[t]
         });
-        let picture = x_0 + (gradients[1].clone() - gradients[0].clone()) * factor;
+        let change = (gradients[1].clone() - gradients[0].clone()) * factor;
+        let picture = x_0 + change.clone();
         let after = self.readers.read(picture.clone(), self.networks.encoder.forward(picture));
 
         let others = (own.clone() * -1.0 + 1.0) * (1.0 / (self.attributes - 1).max(1) as f64);
-        let readers = before.len() as f64;
         let cost = |(before, after): (Tensor<2>, Tensor<2>)| {
-            let logit = (after.clone() * own.clone()).sum_dim(1);
-            // Who has the attribute already need not get it.
-            let lacks = (before.clone() * own.clone()).sum_dim(1).lower_elem(0.0).float();
-            let shows = (softplus(logit * -1.0) * lacks).mean();
-            let change = (sigmoid(after) - sigmoid(before)).square() + SMALLEST_CHANGE;
-            shows + (change.sqrt() * others.clone()).sum_dim(1).mean() * self.price
+            let shows = softplus(of_own(&after) * side.clone() * -1.0).mean();
+            let change = ((sigmoid(after) - sigmoid(before)).square() + SMALLEST_CHANGE).sqrt();
+            shows + ((change * others.clone()).sum_dim(1) * price.clone()).mean()
         };
         let costs = before.into_iter().zip(after).map(cost);
-        costs.fold(length * LENGTH_PRICE, |sum, cost| sum + cost * (1.0 / readers))
+        let picture = change.abs().mean() * self.prices.pixels;
+        costs.fold(picture + length * LENGTH_PRICE, |sum, cost| sum + cost * (1.0 / readers))
     }
 }
 
-impl Stage for LocksStage {
+impl Stage for StepsStage {
     type Network = Steps;
     type Data = ImageSet;
-    type Batch = LocksBatch;
+    type Batch = StepsBatch;
 
-    fn batches(&self, data: &Arc<ImageSet>, seed: u64, batch: usize) -> BatchSource<LocksBatch> {
+    fn batches(&self, data: &Arc<ImageSet>, seed: u64, batch: usize) -> BatchSource<StepsBatch> {
         let [first, end] = [TIMESTEPS.start, TIMESTEPS.end].map(|share| (share * self.schedule.len() as f64) as usize);
         let (data, edited) = (data.clone(), self.edited.clone());
         Arc::new(move |step| {
             let mut pictures = data.draw(seed, step, batch, (end - first).max(1));
             pictures.t.iter_mut().for_each(|t| *t += first);
             let mut rng = StdRng::seed_from_u64(!step_seed(seed, step));
-            LocksBatch { pictures, attributes: (0..batch).map(|_| edited[rng.random_range(0..edited.len())]).collect() }
+            let mut edit = |_| Edit { attribute: edited[rng.random_range(0..edited.len())], pure: rng.random() };
+            StepsBatch { pictures, edits: (0..batch).map(&mut edit).collect() }
         })
     }
 
-    fn loss(&self, network: &Steps, batch: LocksBatch, device: &Device) -> Tensor<1> {
+    fn loss(&self, network: &Steps, batch: StepsBatch, device: &Device) -> Tensor<1> {
         self.cost(network.steps.val(), batch, device)
     }
 
@@ -284,11 +314,11 @@ pub enum Tick {
     Tried(usize),
 }
 
-/// Learns the pure steps of a bundle's sliders in a run folder, from its last state if it has one, tries them and puts them into the
-/// bundle. Returns what the usual and the pure steps were found to do.
+/// Learns both steps of a bundle's sliders in a run folder, from its last state if it has one, tries them and puts them into the bundle.
+/// Returns what the usual and the pure steps were found to do.
 pub fn train(
     folder: &RunFolder,
-    job: &LocksJob,
+    job: &SlidersJob,
     limits: &Limits,
     device: &Device,
     mut tick: impl FnMut(Tick),
@@ -298,12 +328,12 @@ pub fn train(
         return Err(TrainError::NoSliders { path: job.bundle.clone() });
     }
     let config = RunConfig {
-        stage: StageKind::Locks,
-        model: LocksRun {
+        stage: StageKind::Sliders,
+        model: SlidersRun {
             attributes: bundle.manifest.attributes.clone(),
             encoder: latents::encoder_sha256(&bundle),
             critic: job.critic.as_deref().map(latents::data_name),
-            price: job.price,
+            prices: job.prices,
         },
         hyperparameters: job.hyperparameters,
     };
@@ -321,52 +351,48 @@ pub fn train(
 
     let mut learner = learner(&space, &factor, job.hyperparameters, &training_device)?;
     let mut parameters = Parameters::from_weights(&bundle.weights, &training_device);
-    let stage = LocksStage {
+    let stage = StepsStage {
         networks: Networks::new(&mut parameters, &bundle.manifest.config)?.no_grad(),
         schedule: Schedule::new(&bundle.manifest.config.schedule),
         readers,
         spread: spread.transpose(),
         attributes,
         edited: (0..attributes).filter(|a| space.direction(&space.attributes[*a]).is_some()).collect(),
-        price: job.price,
+        prices: job.prices,
     };
     let progress = run::train(&stage, &mut learner, &data, folder, &config, limits, &training_device)?;
     let learned = learner.averaged().steps.val().matmul(stage.spread.clone().inner());
-    let steps = judge::rows(learned);
+    let mut usual = judge::rows(learned);
+    let pure = usual.split_off(attributes);
 
     let trials = Trials::new(&model, &bundle, job, &data, device)?;
     let mut tried = 0;
-    let mut effects = |steps: &dyn Fn(usize) -> Option<Vec<f64>>| -> Vec<Vec<f32>> {
-        let effect = |slider: usize| {
+    let mut effects = |steps: &[Vec<f32>]| -> Vec<Vec<f32>> {
+        let effect = |step: &Vec<f32>| {
             tried += 1;
             tick(Tick::Tried(tried));
-            steps(slider).map_or_else(|| vec![0.0; attributes], |step| trials.effects(&step))
+            trials.effects(step)
         };
-        (0..attributes).map(effect).collect()
+        steps.iter().map(effect).collect()
     };
-    let alone = effects(&|slider| space.step(&space.attributes[slider], &BTreeSet::new()));
-    let pure = effects(&|slider| Some(steps[slider].iter().map(|v| f64::from(*v)).collect()));
-    let found = [Effects::of(&alone), Effects::of(&pure)];
-    store(&mut bundle, Locks { steps, effects: [alone, pure] }, job, &progress, trials.faces.len())?;
+    let effects = [effects(&usual), effects(&pure)];
+    let found = [0, 1].map(|kind| Effects::of(&effects[kind]));
+    store(&mut bundle, usual, Locks { steps: pure, effects }, job, &progress, trials.faces.len())?;
     Ok((progress, found))
 }
 
-/// Begins with the steps that the bundle has, or else with its sliders locked by the classifier.
+/// Begins with the steps that the bundle has: its sliders, and their locks or else the sliders as the classifier locks them.
 fn learner(space: &LatentSpace, factor: &[f64], hyperparameters: Hyperparameters, device: &Device) -> Result<Learner<Steps>, TrainError> {
     let (dim, attributes) = (space.mean.len(), space.attributes.len());
     let (steps, names) =
-        initialise(&hyperparameters, device, |p| p.tensor(STEPS, [attributes, dim], Init::Zeros).map(|steps| Steps { steps }));
+        initialise(&hyperparameters, device, |p| p.tensor(STEPS, [2 * attributes, dim], Init::Zeros).map(|steps| Steps { steps }));
     let mut learner = Learner::new(steps?.set_require_grad(true), names, hyperparameters);
     let everything: BTreeSet<String> = space.attributes.iter().cloned().collect();
-    let start = |(i, name): (usize, &String)| {
-        let step = match &space.locks {
-            Some(locks) => locks.steps[i].iter().map(|v| f64::from(*v)).collect(),
-            None => space.step(name, &everything).unwrap_or_else(|| vec![0.0; dim]),
-        };
-        solve_lower(factor, step).into_iter().map(|v| v as f32)
-    };
-    let values = space.attributes.iter().enumerate().flat_map(start).collect();
-    let tensors = BTreeMap::from([(STEPS.to_owned(), WeightData { shape: vec![attributes, dim], values })]);
+    let step = |name: &String, locked: &BTreeSet<String>| space.step(name, locked).unwrap_or_else(|| vec![0.0; dim]);
+    let usual = space.attributes.iter().map(|name| step(name, &BTreeSet::new()));
+    let pure = space.attributes.iter().map(|name| step(name, &everything));
+    let values = usual.chain(pure).flat_map(|step| solve_lower(factor, step)).map(|v| v as f32).collect();
+    let tensors = BTreeMap::from([(STEPS.to_owned(), WeightData { shape: vec![2 * attributes, dim], values })]);
     learner.start_from(&Weights { origin: "the bundle's sliders".into(), tensors })?;
     Ok(learner)
 }
@@ -388,7 +414,7 @@ struct Face {
 }
 
 impl<'a> Trials<'a> {
-    fn new(model: &'a Autoencoder, bundle: &Bundle, job: &LocksJob, data: &ImageSet, device: &Device) -> Result<Self, TrainError> {
+    fn new(model: &'a Autoencoder, bundle: &Bundle, job: &SlidersJob, data: &ImageSet, device: &Device) -> Result<Self, TrainError> {
         let readers = Readers::new(bundle, job.critic.as_ref(), device)?;
         let mut trials = Self { model, readers, std: bundle.latent_space().std, decode_steps: job.steps, faces: Vec::new() };
         let count = job.faces.min(data.training());
@@ -416,10 +442,10 @@ impl<'a> Trials<'a> {
     }
 
     /// The mean change of every attribute's logit by a step in normalised latents.
-    fn effects(&self, step: &[f64]) -> Vec<f32> {
+    fn effects(&self, step: &[f32]) -> Vec<f32> {
         let mut sum = vec![0.0; self.readers.bias.dims()[1]];
         for face in &self.faces {
-            let z = face.z.iter().zip(&self.std).zip(step).map(|((z, std), step)| z + std * *step as f32).collect();
+            let z = face.z.iter().zip(&self.std).zip(step).map(|((z, std), step)| z + std * step).collect();
             let after = self.read(z, &face.x_t);
             sum.iter_mut().zip(after.iter().zip(&face.before)).for_each(|(sum, (after, before))| *sum += after - before);
         }
@@ -427,23 +453,38 @@ impl<'a> Trials<'a> {
     }
 }
 
-fn store(bundle: &mut Bundle, locks: Locks, job: &LocksJob, progress: &Progress, faces: usize) -> Result<(), TrainError> {
+fn store(
+    bundle: &mut Bundle,
+    usual: Vec<Vec<f32>>,
+    locks: Locks,
+    job: &SlidersJob,
+    progress: &Progress,
+    faces: usize,
+) -> Result<(), TrainError> {
     let attributes = bundle.manifest.attributes.len();
+    let dim = bundle.manifest.config.latent_dim;
+    // Directions are of any length; how far a slider goes is told by its strength.
+    let full = f64::from(FULL_SCALE) * (dim as f64).sqrt();
+    let strength = |step: &Vec<f32>| (step.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() / full) as f32;
     let tensors = [
-        ("locks.steps", vec![attributes, bundle.manifest.config.latent_dim], locks.steps.concat()),
+        ("directions.strength", vec![attributes], usual.iter().map(strength).collect()),
+        ("directions.weight", vec![attributes, dim], usual.concat()),
+        ("locks.steps", vec![attributes, dim], locks.steps.concat()),
         ("locks.effects", vec![2, attributes, attributes], locks.effects.concat().concat()),
     ];
     for (name, shape, values) in tensors {
         bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
     }
     let readers = if job.critic.is_some() { "the encoder and a critic" } else { "the encoder" };
-    let text = format!("{} samples, read by {readers}, price {}; tried on {faces} images", progress.samples, job.price);
-    bundle.manifest.provenance.details.insert("locks".to_owned(), text);
+    let Prices { others, others_locked, pixels } = job.prices;
+    let prices = format!("prices {others} and {others_locked} for the others, {pixels} for pixels");
+    let text = format!("{} samples, read by {readers}, {prices}; tried on {faces} images", progress.samples);
+    bundle.manifest.provenance.details.insert("sliders and locks".to_owned(), text);
     let folder = bundle.folder.clone();
     Ok(bundle.save(&folder, true)?)
 }
 
 /// What a run folder learns, if it does.
-pub fn configured(folder: &RunFolder) -> Result<Option<RunConfig<LocksRun>>, TrainError> {
-    folder.config(StageKind::Locks)
+pub fn configured(folder: &RunFolder) -> Result<Option<RunConfig<SlidersRun>>, TrainError> {
+    folder.config(StageKind::Sliders)
 }

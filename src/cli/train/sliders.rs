@@ -1,4 +1,4 @@
-//! `train locks`: pure steps for the locks of a bundle.
+//! `train sliders`: what the sliders of a bundle do, alone and under locks.
 
 use std::path::PathBuf;
 
@@ -6,15 +6,15 @@ use clap::Args;
 
 use super::{SittingArgs, counting_bar, encoding_bar, say_where};
 use crate::training::TrainError;
-use crate::training::locks::{self, LocksJob, Tick};
+use crate::training::sliders::{self, Prices, SlidersJob, Tick};
 
 type Count = clap::builder::RangedU64ValueParser<usize>;
 
 #[derive(Debug, Args)]
-pub struct LocksArgs {
+pub struct SlidersArgs {
     #[command(flatten)]
     sitting: SittingArgs,
-    /// The bundle whose sliders to learn locks for; it is rewritten.
+    /// The bundle whose sliders to learn; it is rewritten.
     #[arg(long)]
     bundle: PathBuf,
     /// Folder or tar of photos, as framed in training.
@@ -27,10 +27,16 @@ pub struct LocksArgs {
     /// judge that `evaluate` is to ask, which should not have had a say in the edits.
     #[arg(long, value_name = "RUN")]
     critic: Option<PathBuf>,
-    /// What a changed other attribute costs beside an edit that does not show: more, and locked edits change less, themselves included
-    /// [default: 60].
+    /// What changes of other attributes cost beside an edit that does not show: more, and edits change less, themselves included
+    /// [default: 8].
     #[arg(long, value_parser = price)]
     price: Option<f64>,
+    /// The same for sliders while everything else is locked [default: 60].
+    #[arg(long, value_parser = price)]
+    lock_price: Option<f64>,
+    /// What changes of the picture cost, wherever they are: more, and backgrounds and light stay as they were [default: 8].
+    #[arg(long, value_parser = price)]
+    pixel_price: Option<f64>,
     /// Photos that every slider is tried on in the end.
     #[arg(long, default_value_t = 24, value_parser = Count::new().range(1..=10_000))]
     faces: usize,
@@ -44,18 +50,23 @@ fn price(text: &str) -> Result<f64, String> {
     if price.is_finite() && price >= 0.0 { Ok(price) } else { Err("a price is 0 or more".into()) }
 }
 
-pub fn run(args: &LocksArgs) -> Result<(), TrainError> {
+pub fn run(args: &SlidersArgs) -> Result<(), TrainError> {
     let sitting = &args.sitting;
     let folder = sitting.open_folder()?;
-    let before = locks::configured(&folder)?;
-    let price = args.price.or(before.as_ref().map(|before| before.model.price)).unwrap_or(locks::DEFAULT_PRICE);
-    let defaults = before.map_or_else(locks::default_hyperparameters, |before| before.hyperparameters);
-    let job = LocksJob {
+    let before = sliders::configured(&folder)?;
+    let usual = before.as_ref().map_or_else(Prices::default, |before| before.model.prices);
+    let prices = Prices {
+        others: args.price.unwrap_or(usual.others),
+        others_locked: args.lock_price.unwrap_or(usual.others_locked),
+        pixels: args.pixel_price.unwrap_or(usual.pixels),
+    };
+    let defaults = before.map_or_else(sliders::default_hyperparameters, |before| before.hyperparameters);
+    let job = SlidersJob {
         bundle: args.bundle.clone(),
         data: args.data.clone(),
         validation: args.validation,
         critic: args.critic.clone(),
-        price,
+        prices,
         faces: args.faces,
         steps: args.decode_steps,
         hyperparameters: sitting.hyperparameters(defaults),
@@ -63,7 +74,7 @@ pub fn run(args: &LocksArgs) -> Result<(), TrainError> {
     let device = sitting.open_device()?;
     let encoding = encoding_bar();
     let trying = counting_bar("{spinner} Trying sliders, {pos} done");
-    let (progress, [alone, pure]) = locks::train(&folder, &job, &sitting.limits(), &device.device, |tick| match tick {
+    let (progress, [alone, pure]) = sliders::train(&folder, &job, &sitting.limits(), &device.device, |tick| match tick {
         Tick::Encoded(done) => encoding.set_position(done as u64),
         Tick::Tried(done) => {
             encoding.finish_and_clear();
