@@ -194,14 +194,19 @@ fn the_judge_looks_at_edits_and_not_at_the_autoencoder() {
     let edits = |percent| EvaluationJob { edits: EditOptions { percent, locked: BTreeSet::new() }, ..job(&[Part::Edits]) };
     // An edit of nothing changes nothing, however badly this network rebuilds a photo.
     let nothing = measured(&edits(0.0));
-    let change = value(&nothing, "what edits leave alone", "mean change");
-    assert!(change < 1e-5, "{change} is more than rounding");
+    let beside = "what edits leave alone";
+    for metric in ["mean change of the others", "mean change of the picture"] {
+        let change = value(&nothing, beside, metric);
+        assert!(change < 1e-5, "{metric}: {change} is more than rounding");
+    }
     let strong = measured(&edits(300.0));
-    assert!(value(&strong, "what edits leave alone", "mean change") > 1e-4);
+    assert!(value(&strong, beside, "mean change of the others") > 1e-4);
+    let picture = value(&strong, beside, "mean change of the picture");
+    assert!((1e-4..=1.0).contains(&picture), "{picture}");
     let raw = value(&strong, "edit: Smiling at +300", "share");
     assert!((0.0..=1.0).contains(&raw));
     let names: Vec<&str> = strong.table.lines.iter().filter(|line| line.what.ends_with("locked")).map(|line| line.what.as_str()).collect();
-    assert_eq!(names.len(), 5, "two lines for each of two attributes that judge and table share, and the sum: {names:?}");
+    assert_eq!(names.len(), 6, "two lines for each of two attributes that judge and table share, and two sums: {names:?}");
     assert!(value(&strong, "edit: Smiling at +300", "mean change") > 1e-4);
     assert!(value(&strong, "the judge, on photos", "mean AUROC") > 0.5);
     // With everything locked, what is locked is all there is; what a person locks is told by itself.
