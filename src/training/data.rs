@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::StandardNormal;
 
 use super::TrainError;
+use super::parts::{Divide, cut, each};
 
 /// How deep below the given folder images are looked for.
 const MAX_DEPTH: usize = 4;
@@ -46,6 +47,13 @@ pub struct Batch {
     pub noise: TensorData,
     /// One an image.
     pub t: Vec<usize>,
+}
+
+impl Divide for Batch {
+    fn divide(self, sizes: &[usize]) -> Vec<Self> {
+        let (x_0, noise, t) = (cut(self.x_0, sizes), cut(self.noise, sizes), each(self.t, sizes));
+        x_0.into_iter().zip(noise).zip(t).map(|((x_0, noise), t)| Self { x_0, noise, t }).collect()
+    }
 }
 
 impl Batch {

@@ -63,15 +63,17 @@ impl Default for FitOptions {
 impl FitOptions {
     /// With the names in `ridge_of` and `strength_of` as the table spells them.
     fn named_as(self, names: &[String]) -> Result<Self, TrainError> {
-        fn spelled<V>(values: BTreeMap<String, V>, names: &[String]) -> Result<BTreeMap<String, V>, TrainError> {
-            let spell = |(name, value): (String, V)| match attributes::find(&name, names) {
-                Some(found) => Ok((found.to_owned(), value)),
-                None => Err(TrainError::UnknownAttribute { name, known: names.join(", ") }),
-            };
-            values.into_iter().map(spell).collect()
-        }
         Ok(Self { ridge_of: spelled(self.ridge_of, names)?, strength_of: spelled(self.strength_of, names)?, ..self })
     }
+}
+
+/// What some attributes have of their own, under their names as the table or bundle spells them.
+pub(super) fn spelled<V>(values: BTreeMap<String, V>, names: &[String]) -> Result<BTreeMap<String, V>, TrainError> {
+    let spell = |(name, value): (String, V)| match attributes::find(&name, names) {
+        Some(found) => Ok((found.to_owned(), value)),
+        None => Err(TrainError::UnknownAttribute { name, known: names.join(", ") }),
+    };
+    values.into_iter().map(spell).collect()
 }
 
 /// A fitted classifier with the statistics it belongs to.

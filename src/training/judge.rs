@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::data::{AttributeTable, BatchSource, step_seed};
 use super::directions::{Report, auroc};
 use super::learner::initialise;
+use super::parts::{Divide, cut};
 use super::run::{self, Progress, Stage, StageKind};
 use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
 use crate::model::layers::{Conv, GroupNorm, Linear};
@@ -139,6 +140,12 @@ pub struct JudgeBatch {
     x: TensorData,
     /// `[batch, attribute]`, 1 or 0.
     labels: TensorData,
+}
+
+impl Divide for JudgeBatch {
+    fn divide(self, sizes: &[usize]) -> Vec<Self> {
+        cut(self.x, sizes).into_iter().zip(cut(self.labels, sizes)).map(|(x, labels)| Self { x, labels }).collect()
+    }
 }
 
 impl LabelledImages {

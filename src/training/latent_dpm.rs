@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::data::{BatchSource, fixed_noise, step_seed};
 use super::latents::{self, Facts, Latents, Statistics};
 use super::learner::initialise;
+use super::parts::{Divide, cut, each};
 use super::run::{self, Progress, Stage, StageKind};
 use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
 use crate::checkpoint::Bundle;
@@ -55,6 +56,13 @@ pub struct LatentBatch {
     pub noise: TensorData,
     /// One a latent.
     pub t: Vec<usize>,
+}
+
+impl Divide for LatentBatch {
+    fn divide(self, sizes: &[usize]) -> Vec<Self> {
+        let (z_0, noise, t) = (cut(self.z_0, sizes), cut(self.noise, sizes), each(self.t, sizes));
+        z_0.into_iter().zip(noise).zip(t).map(|((z_0, noise), t)| Self { z_0, noise, t }).collect()
+    }
 }
 
 impl LatentSet {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer};
+use burn::optim::{Adam, AdamConfig, AdamState, AdaptiveMomentumState, GradientsParams, Optimizer};
 use burn::tensor::container::TensorContainer;
-use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::parts::Threads;
 use crate::model::parameters::{WeightData, collect};
 use crate::model::{ParameterError, Parameters, Weights};
 
@@ -97,7 +98,30 @@ impl<M: Module> Learner<M> {
 
     /// One step downhill from a loss computed with [`Learner::network`].
     pub fn descend(&mut self, loss: &Tensor<1>) {
-        let mut gradients = loss.backward();
+        self.update(GradientsParams::from_grads(loss.backward(), &self.network));
+    }
+
+    /// One step downhill from the mean of several losses, each with its weight in it, computed and differentiated on a thread of its own.
+    /// Returns that mean, off the device for differentiation.
+    pub(super) fn descend_in_parts<P: Send>(
+        &mut self,
+        threads: &Threads,
+        parts: Vec<(f64, P)>,
+        device: &Device,
+        loss: impl Fn(&M, P) -> Tensor<1> + Sync,
+    ) -> Tensor<1> {
+        // Of their own, or all parts would grow one graph for differentiation.
+        let parts = parts.into_iter().map(|part| (self.network.clone().fork(device), part)).collect();
+        let found = threads.map(parts, |(network, (weight, part)): (M, (f64, P))| {
+            let loss = loss(&network, part) * weight;
+            (GradientsParams::from_grads(loss.backward(), &network), loss.inner())
+        });
+        let (gradients, losses): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        self.update(sum(&self.network, gradients));
+        Tensor::cat(losses, 0).sum()
+    }
+
+    fn update(&mut self, mut gradients: GradientsParams) {
         let factor = clip_factor(&self.network, &gradients, self.hyperparameters.clip);
         let rate = self.rate();
         let step = self.step as f64;
@@ -168,15 +192,34 @@ pub fn initialise<R>(
     (network, parameters.into_names())
 }
 
+/// The sum of what several passes found.
+fn sum<M: Module>(network: &M, gradients: Vec<GradientsParams>) -> GradientsParams {
+    struct Sum {
+        gradients: Vec<GradientsParams>,
+        sum: GradientsParams,
+    }
+    impl ModuleVisitor for Sum {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let found = self.gradients.iter_mut().filter_map(|gradients| gradients.remove::<D>(param.id));
+            if let Some(gradient) = found.reduce(|a, b| a + b) {
+                self.sum.register(param.id, gradient);
+            }
+        }
+    }
+    let mut sum = Sum { gradients, sum: GradientsParams::new() };
+    network.visit(&mut sum);
+    sum.sum
+}
+
 /// The factor (`[1]`, at most 1) that brings all gradients together to a norm of at most `limit`. It stays on the device.
-fn clip_factor<M: Module>(network: &M, gradients: &Gradients, limit: f64) -> Option<Tensor<1>> {
+fn clip_factor<M: Module>(network: &M, gradients: &GradientsParams, limit: f64) -> Option<Tensor<1>> {
     struct Squares<'a> {
-        gradients: &'a Gradients,
+        gradients: &'a GradientsParams,
         sums: Vec<Tensor<1>>,
     }
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad(self.gradients) {
+            if let Some(gradient) = self.gradients.get::<D>(param.id) {
                 self.sums.push((gradient.clone() * gradient).sum());
             }
         }
@@ -189,7 +232,7 @@ fn clip_factor<M: Module>(network: &M, gradients: &Gradients, limit: f64) -> Opt
 
 /// Adam's step and the moving average, parameter by parameter.
 struct Update<'a> {
-    gradients: &'a mut Gradients,
+    gradients: &'a mut GradientsParams,
     factor: Option<Tensor<1>>,
     rate: f64,
     /// Factor on the old weight (decoupled weight decay).
@@ -204,7 +247,7 @@ struct Update<'a> {
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, value, mapper) = param.consume();
-        let Some(gradient) = value.grad_remove(self.gradients) else {
+        let Some(gradient) = self.gradients.remove::<D>(id) else {
             return Param::from_mapped_value(id, value, mapper);
         };
         let gradient = match &self.factor {
@@ -298,5 +341,41 @@ impl ModuleMapper for Restore<'_> {
             }
         };
         Param::from_mapped_value(id, value, mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LatentDpm;
+    use crate::training::latent_dpm;
+
+    #[test]
+    fn a_batch_in_parts_takes_the_same_step() {
+        let device = Device::flex();
+        let hyperparameters = Hyperparameters { rate: 1e-3, warmup: 1, ..Hyperparameters::default() };
+        let learner = || latent_dpm::learner(&latent_dpm::default_network(4), hyperparameters, &device).expect("a latent DPM");
+        let (mut whole, mut parts) = (learner(), learner());
+        let z: Vec<f32> = (0..12).map(|v| (v as f32 * 0.7).sin()).collect();
+        let on = device.clone().autodiff();
+        let loss = |network: &LatentDpm, (z, t): (Vec<f32>, Vec<usize>)| {
+            let z: Tensor<2> = Tensor::from_data(TensorData::new(z, [t.len(), 4]), &on);
+            network.forward(z, &t).square().mean()
+        };
+        for step in 0..3 {
+            let t = [1, 400, 900].map(|t| t + step);
+            let all = loss(whole.network(), (z.clone(), t.to_vec()));
+            whole.descend(&all);
+            let cut = vec![(1.0 / 3.0, (z[..4].to_vec(), t[..1].to_vec())), (2.0 / 3.0, (z[4..].to_vec(), t[1..].to_vec()))];
+            let mean = parts.descend_in_parts(&Threads::new(2), cut, &on, loss);
+            let [all, mean] = [all.inner(), mean].map(|loss| loss.into_scalar::<f32>());
+            assert!((all - mean).abs() < 1e-5 * all, "{all} {mean}");
+        }
+        // Adam makes steps of the rate's size, so weights that moved apart would be seen.
+        let (whole, parts) = (whole.state(), parts.state());
+        for (name, values) in &whole {
+            let far = values.values.iter().zip(&parts[name].values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 1e-4, "{name}: {far}");
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod judge;
 pub mod latent_dpm;
 pub mod latents;
 pub mod learner;
+pub mod parts;
 pub mod pictures;
 pub mod run;
 pub mod sliders;

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{BatchSource, Loader};
 use super::error::panic_text;
+use super::parts::{Divide, Threads};
 use super::{Hyperparameters, Learner, TrainError, pictures};
 use crate::checkpoint::tensors::{self, Precision, write_renamed};
 use crate::model::{ModelConfig, Weights};
@@ -123,17 +124,17 @@ pub struct LossEntry {
 }
 
 /// A network with its loss.
-pub trait Stage {
+pub trait Stage: Sync {
     type Network: Module;
     /// What batches are drawn from.
     type Data;
     /// What a loss is computed from, on the host.
-    type Batch: Send + 'static;
+    type Batch: Divide + Send + 'static;
 
     /// The batches of a run with this seed, `batch` examples each.
     fn batches(&self, data: &Arc<Self::Data>, seed: u64, batch: usize) -> BatchSource<Self::Batch>;
 
-    /// The mean loss `[1]` of a batch, computed on `device`.
+    /// The mean loss `[1]` of a batch, computed on `device`. On a processor several threads ask at once, with parts of a batch.
     fn loss(&self, network: &Self::Network, batch: Self::Batch, device: &Device) -> Tensor<1>;
 
     /// What the averaged network makes of fixed inputs, where that can be shown.
@@ -384,6 +385,8 @@ impl<S: Stage> Sitting<'_, S> {
     fn run(&mut self, learner: &mut Learner<S::Network>) -> Result<Progress, TrainError> {
         let h = self.hyperparameters;
         let mut log = self.folder.open_log(learner.step())?;
+        let threads = Threads::on(self.device, h.batch);
+        let sizes = threads.shares(h.batch);
         let mut loader = Loader::start(&self.stage.batches(self.data, h.seed, h.batch), learner.step())?;
         // Losses stay on the device until a line is due: reading one waits for everything before it.
         let mut pending: Vec<Tensor<1>> = Vec::new();
@@ -393,10 +396,20 @@ impl<S: Stage> Sitting<'_, S> {
         }
         while !self.is_over(learner.step()) {
             let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
-            let loss = self.stage.loss(learner.network(), batch, self.device);
             let rate = learner.rate();
-            learner.descend(&loss);
-            pending.push(loss.inner());
+            let loss = match &sizes[..] {
+                [_] => {
+                    let loss = self.stage.loss(learner.network(), batch, self.device);
+                    learner.descend(&loss);
+                    loss.inner()
+                }
+                sizes => {
+                    let weights = sizes.iter().map(|size| *size as f64 / h.batch as f64);
+                    let parts = weights.zip(batch.divide(sizes)).collect();
+                    learner.descend_in_parts(&threads, parts, self.device, |network, part| self.stage.loss(network, part, self.device))
+                }
+            };
+            pending.push(loss);
             let step = learner.step();
             if self.tuned {
                 steps += 1;

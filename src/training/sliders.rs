@@ -25,10 +25,12 @@ use serde::{Deserialize, Serialize};
 
 use super::autoencoder::Networks;
 use super::data::{BatchSource, step_seed};
+use super::directions::spelled;
 use super::forward::noised;
 use super::judge::{self, Judge, softplus};
 use super::latents::{self, Latents};
 use super::learner::initialise;
+use super::parts::{Divide, each};
 use super::run::{self, Progress, Stage, StageKind};
 use super::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
 use crate::checkpoint::Bundle;
@@ -50,7 +52,7 @@ const SMALLEST_CHANGE: f64 = 1e-4;
 const STEPS: &str = "steps";
 
 /// What steps pay for, beside the cross entropy of the attribute that they are to change.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prices {
     /// The mean change of the other probabilities, for usual steps.
     pub others: f64,
@@ -58,11 +60,13 @@ pub struct Prices {
     pub others_locked: f64,
     /// The mean change of the picture's values, on [-1, 1].
     pub pixels: f64,
+    /// The same for attributes that are large in a picture, as hair is.
+    pub pixels_of: BTreeMap<String, f64>,
 }
 
 impl Default for Prices {
     fn default() -> Self {
-        Self { others: 8.0, others_locked: 60.0, pixels: 8.0 }
+        Self { others: 8.0, others_locked: 60.0, pixels: 8.0, pixels_of: BTreeMap::new() }
     }
 }
 
@@ -118,6 +122,12 @@ struct Edit {
     attribute: usize,
     /// By the pure step instead of the usual one.
     pure: bool,
+}
+
+impl Divide for StepsBatch {
+    fn divide(self, sizes: &[usize]) -> Vec<Self> {
+        self.pictures.divide(sizes).into_iter().zip(each(self.edits, sizes)).map(|(pictures, edits)| Self { pictures, edits }).collect()
+    }
 }
 
 /// A judge beside the classifier.
@@ -199,6 +209,8 @@ struct StepsStage {
     /// Those that have a slider.
     edited: Vec<usize>,
     prices: Prices,
+    /// What changed pixels cost, by attribute.
+    pixels: Vec<f64>,
 }
 
 impl StepsStage {
@@ -213,6 +225,7 @@ impl StepsStage {
         let own = rows(self.attributes, &|edit, column| chosen(column == edit.attribute));
         let step = rows(2 * self.attributes, &|edit, row| chosen(row == edit.attribute + if edit.pure { self.attributes } else { 0 }));
         let price = rows(1, &|edit, _| (if edit.pure { self.prices.others_locked } else { self.prices.others }) as f32);
+        let pixels = rows(1, &|edit, _| self.pixels[edit.attribute] as f32);
         let steps = step.matmul(steps);
         let length = steps.clone().square().sum_dim(1).mean();
 
@@ -242,7 +255,7 @@ impl StepsStage {
             shows + ((change * others.clone()).sum_dim(1) * price.clone()).mean()
         };
         let costs = before.into_iter().zip(after).map(cost);
-        let picture = change.abs().mean() * self.prices.pixels;
+        let picture = (change.abs().flatten::<2>(1, 3).mean_dim(1) * pixels).mean();
         costs.fold(picture + length * LENGTH_PRICE, |sum, cost| sum + cost * (1.0 / readers))
     }
 }
@@ -327,13 +340,14 @@ pub fn train(
     if bundle.manifest.attributes.is_empty() {
         return Err(TrainError::NoSliders { path: job.bundle.clone() });
     }
+    let prices = Prices { pixels_of: spelled(job.prices.pixels_of.clone(), &bundle.manifest.attributes)?, ..job.prices.clone() };
     let config = RunConfig {
         stage: StageKind::Sliders,
         model: SlidersRun {
             attributes: bundle.manifest.attributes.clone(),
             encoder: latents::encoder_sha256(&bundle),
             critic: job.critic.as_deref().map(latents::data_name),
-            prices: job.prices,
+            prices: prices.clone(),
         },
         hyperparameters: job.hyperparameters,
     };
@@ -358,7 +372,8 @@ pub fn train(
         spread: spread.transpose(),
         attributes,
         edited: (0..attributes).filter(|a| space.direction(&space.attributes[*a]).is_some()).collect(),
-        prices: job.prices,
+        pixels: space.attributes.iter().map(|name| *prices.pixels_of.get(name).unwrap_or(&prices.pixels)).collect(),
+        prices,
     };
     let progress = run::train(&stage, &mut learner, &data, folder, &config, limits, &training_device)?;
     let learned = learner.averaged().steps.val().matmul(stage.spread.clone().inner());
@@ -476,8 +491,9 @@ fn store(
         bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
     }
     let readers = if job.critic.is_some() { "the encoder and a critic" } else { "the encoder" };
-    let Prices { others, others_locked, pixels } = job.prices;
-    let prices = format!("prices {others} and {others_locked} for the others, {pixels} for pixels");
+    let Prices { others, others_locked, pixels, pixels_of } = &job.prices;
+    let mut prices = format!("prices {others} and {others_locked} for the others, {pixels} for pixels");
+    pixels_of.iter().for_each(|(name, price)| prices += &format!(", {price} for {name}'s"));
     let text = format!("{} samples, read by {readers}, {prices}; tried on {faces} images", progress.samples);
     bundle.manifest.provenance.details.insert("sliders and locks".to_owned(), text);
     let folder = bundle.folder.clone();

@@ -37,6 +37,9 @@ pub struct SlidersArgs {
     /// What changes of the picture cost, wherever they are: more, and backgrounds and light stay as they were [default: 8].
     #[arg(long, value_parser = price)]
     pixel_price: Option<f64>,
+    /// The same for an attribute that is large in a picture, e.g. blond_hair=3. May be given many times.
+    #[arg(long, value_name = "NAME=PRICE", value_parser = super::named_number)]
+    pixel_price_of: Vec<(String, f64)>,
     /// Photos that every slider is tried on in the end.
     #[arg(long, default_value_t = 24, value_parser = Count::new().range(1..=10_000))]
     faces: usize,
@@ -54,11 +57,12 @@ pub fn run(args: &SlidersArgs) -> Result<(), TrainError> {
     let sitting = &args.sitting;
     let folder = sitting.open_folder()?;
     let before = sliders::configured(&folder)?;
-    let usual = before.as_ref().map_or_else(Prices::default, |before| before.model.prices);
+    let usual = before.as_ref().map_or_else(Prices::default, |before| before.model.prices.clone());
     let prices = Prices {
         others: args.price.unwrap_or(usual.others),
         others_locked: args.lock_price.unwrap_or(usual.others_locked),
         pixels: args.pixel_price.unwrap_or(usual.pixels),
+        pixels_of: if args.pixel_price_of.is_empty() { usual.pixels_of } else { args.pixel_price_of.iter().cloned().collect() },
     };
     let defaults = before.map_or_else(sliders::default_hyperparameters, |before| before.hyperparameters);
     let job = SlidersJob {
