@@ -88,15 +88,25 @@ impl StudioApp {
                     self.go_on_restoring();
                 }
             }
-            // The photo stays the same, and so does where the person looks at it.
-            Event::Reframed { frame, original } => {
+            Event::Reframed { id, frame, original } => {
                 self.jobs.ended(Job::OpeningPhoto);
-                self.framing.reframed(frame);
-                let width = self.photo.as_ref().map_or(1, |photo| photo.width);
-                self.shelf.reframe(frame, self.framing.is_set(), shelf::thumbnail(ctx, &original, width, frame));
-                self.looks = Looks::default();
-                self.render(Quality::Final);
-                self.picture.forget_edits(self.generation);
+                // What was made of what the other frame showed.
+                self.interpolate.forget();
+                let is_present = self.shelf.present() == Some(id);
+                if is_present {
+                    self.framing.reframed(frame);
+                }
+                // The faces of another photo are not at hand; its frame was chosen, or it would not change.
+                let is_set = !is_present || self.framing.is_set();
+                let width = self.shelf.get(id).map_or(1, |shelved| shelved.photo.width);
+                self.shelf.reframe(id, frame, is_set, shelf::thumbnail(ctx, &original, width, frame));
+                // The photo stays the same, and so does where the person looks at it.
+                if is_present {
+                    self.looks = Looks::default();
+                    self.inspector.forget();
+                    self.render(Quality::Final);
+                    self.picture.forget_edits(self.generation);
+                }
             }
             Event::LatentsReady => self.jobs.ended(Job::ReadingPhoto),
             Event::Progress { job, done, total } => self.jobs.progress(job, done, total),
@@ -128,8 +138,11 @@ impl StudioApp {
             }
             Event::Cancelled { job } => {
                 self.jobs.ended(job);
-                if job == Job::Interpolating {
-                    self.interpolate.ended(true);
+                match job {
+                    Job::Interpolating => self.interpolate.ended(true),
+                    // By whom it is not known: the model may have changed under it.
+                    Job::Exporting => self.notices.tell("The photo was not saved"),
+                    _ => {}
                 }
             }
             Event::Failed { job, message, details } => {

@@ -490,7 +490,7 @@ impl StudioApp {
             Workspace::Explore => {
                 let means = Means {
                     has_latent_dpm: self.model.as_ref().is_some_and(|model| model.manifest.config.latent_dpm.is_some()),
-                    has_photo: self.photo.is_some(),
+                    photo: self.shelf.present(),
                 };
                 let panel = Panel::right("explore").exact_size(size::OPTIONS).frame(frame);
                 let wanted = panel.show(ui, |ui| self.explore.show_options(ui, means, &self.recipe, self.untouched.steps)).inner;
@@ -512,8 +512,8 @@ impl StudioApp {
             self.about = None;
         }
         // The chain begins at the photo's own noise, which must be known.
-        let can_look = self.photo.is_some() && !self.jobs.is_running(Job::ReadingPhoto);
-        let looks = self.inspector.show(ctx, &self.recipe, can_look);
+        let photo = self.shelf.present().filter(|_| !self.jobs.is_running(Job::ReadingPhoto));
+        let looks = self.inspector.show(ctx, &self.recipe, photo);
         if let Some(request) = looks
             && self.send(request)
         {

@@ -21,10 +21,10 @@ impl StudioApp {
 
     /// Asks for a picture of the recipe as it stands.
     pub(super) fn render(&mut self, quality: Quality) {
-        let (Some(engine), Some(_)) = (&self.engine, &self.photo) else { return };
+        let (Some(engine), Some(photo)) = (&self.engine, self.shelf.present()) else { return };
         self.generation += 1;
         self.settle_at = None;
-        engine.render(RenderRequest { generation: self.generation, recipe: self.recipe.clone(), quality });
+        engine.render(RenderRequest { photo, generation: self.generation, recipe: self.recipe.clone(), quality });
     }
 
     pub(super) fn open_path(&mut self, path: PathBuf) {
@@ -139,7 +139,9 @@ impl StudioApp {
 
     /// Reads the photo under another frame.
     pub(super) fn reframe(&mut self, frame: Frame) {
-        if self.send(Request::Reframe(frame)) {
+        if let Some(photo) = self.shelf.present()
+            && self.send(Request::Reframe { photo, frame })
+        {
             self.jobs.started(Job::OpeningPhoto);
         }
     }
@@ -149,10 +151,11 @@ impl StudioApp {
         if let Err(error) = ExportFormat::of(&path) {
             return self.notices.trouble(error.to_string(), "");
         }
+        let Some(photo) = self.shelf.present() else { return };
         self.files.remember(&path);
         let choices = self.export.choices;
         let (crop, options) = (choices.crop(), choices.options(overwrite));
-        let request = ExportRequest { path, recipe: self.recipe.clone(), options, crop, save_recipe: choices.save_recipe };
+        let request = ExportRequest { photo, path, recipe: self.recipe.clone(), options, crop, save_recipe: choices.save_recipe };
         if self.send(Request::Export(Box::new(request))) {
             self.jobs.started(Job::Exporting);
         }

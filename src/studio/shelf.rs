@@ -92,11 +92,11 @@ impl Shelf {
         }
     }
 
-    /// The present photo is seen through another frame.
-    pub fn reframe(&mut self, frame: Frame, frame_is_set: bool, thumbnail: TextureHandle) {
-        let present = self.present;
-        if let Some(photo) = self.photos.iter_mut().find(|photo| Some(photo.id) == present) {
+    /// A photo is seen through another frame.
+    pub fn reframe(&mut self, id: PhotoId, frame: Frame, frame_is_set: bool, thumbnail: TextureHandle) {
+        if let Some(photo) = self.photos.iter_mut().find(|photo| photo.id == id) {
             (photo.frame, photo.frame_is_set, photo.thumbnail) = (frame, frame_is_set, thumbnail);
+            photo.kept.looks = Looks::default();
         }
     }
 

@@ -59,7 +59,7 @@ impl Stub {
                     Err(crossbeam_channel::TryRecvError::Disconnected) => return,
                 }
             }
-            if let Ok(RenderRequest { generation, recipe, quality }) = renders.try_recv() {
+            if let Ok(RenderRequest { generation, recipe, quality, .. }) = renders.try_recv() {
                 let image = flat(recipe.sliders.values().map(|v| f64::from(*v)).sum::<f64>() + 1.0);
                 self.tell(Event::Picture { generation, quality, image, step: Duration::from_millis(1) });
             }
@@ -94,7 +94,7 @@ impl Stub {
                 }
             }
             Request::Close(id) => self.photos.retain(|(other, _)| *other != id),
-            Request::Reframe(frame) => self.tell(Event::Reframed { frame, original: flat(frame.side) }),
+            Request::Reframe { photo: id, frame } => self.tell(Event::Reframed { id, frame, original: flat(frame.side) }),
             Request::Sample(request) => {
                 for index in 0..request.count {
                     let image = flat(request.seed as f64 + index as f64);
@@ -120,7 +120,7 @@ impl Stub {
                 self.load(output);
             }
             Request::UseDevice(_) => self.load(card().folder),
-            Request::Cancel => self.tell(Event::Cancelled { job: Job::ReadingPhoto }),
+            Request::Cancel(job) => self.tell(Event::Cancelled { job }),
         }
     }
 
