@@ -27,11 +27,15 @@ impl StudioApp {
         engine.render(RenderRequest { photo, generation: self.generation, recipe: self.recipe.clone(), quality });
     }
 
-    pub(super) fn open_path(&mut self, path: PathBuf) {
-        self.files.remember(&path);
-        self.recent.retain(|other| *other != path);
+    pub(super) fn remember_path(&mut self, path: &PathBuf) {
+        self.files.remember(path);
+        self.recent.retain(|other| other != path);
         self.recent.insert(0, path.clone());
         self.recent.truncate(RECENT);
+    }
+
+    pub(super) fn open_path(&mut self, path: PathBuf) {
+        self.remember_path(&path);
         match self.shelf.of_path(&path) {
             Some(id) => self.select(id),
             None => self.open_new(Request::OpenPath(path)),
@@ -53,7 +57,14 @@ impl StudioApp {
 
     /// Makes another open photo the present one.
     pub(super) fn select(&mut self, id: PhotoId) {
-        if self.shelf.present() != Some(id) && self.send(Request::Select(id)) {
+        if self.shelf.present() != Some(id) {
+            self.go_back_to(id);
+        }
+    }
+
+    /// The same, whether or not it is on the screen.
+    pub(super) fn go_back_to(&mut self, id: PhotoId) {
+        if self.send(Request::Select(id)) {
             self.jobs.started(Job::OpeningPhoto);
         }
     }
@@ -71,6 +82,7 @@ impl StudioApp {
             return;
         }
         self.photo = None;
+        self.drags_on |= self.held.take().is_some();
         self.set_kept(Kept { recipe: self.untouched.clone(), ..Kept::default() });
         self.picture.close();
         if let Some(beside) = beside {

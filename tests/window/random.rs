@@ -143,6 +143,24 @@ fn ten_thousand_random_events_neither_panic_nor_hang() {
     until(&mut harness, "picture", |app| app.photos() == 1 && app.shown().is_some());
 }
 
+#[test]
+fn a_closed_photo_stays_closed() {
+    let mut harness = window(Theme::Dark);
+    until(&mut harness, "first photo", |app| app.shown().is_some());
+    harness.event(Event::PasteImage(egui::ColorImage::filled([40, 30], egui::Color32::from_rgb(200, 90, 30)).into()));
+    until(&mut harness, "second photo", |app| app.photos() == 2 && !app.is_busy());
+    // The engine tells once more of a photo that it is only then asked to close.
+    for left in [1, 0] {
+        harness.key_press_modifiers(Modifiers::COMMAND, Key::W);
+        until(&mut harness, "closed photo", |app| app.photos() == left && !app.is_busy());
+        for _ in 0..20 {
+            harness.step();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(harness.state().photos(), left);
+    }
+}
+
 /// Every view without a model: what needs one is in the other tests.
 #[test]
 fn every_view_opens_with_a_stub_engine() {

@@ -93,7 +93,13 @@ impl Stub {
                     self.tell(opened(*id, photo));
                 }
             }
-            Request::Close(id) => self.photos.retain(|(other, _)| *other != id),
+            Request::Close(id) => {
+                // As when another model has read it a moment before.
+                if let Some((id, photo)) = self.photos.iter().find(|(other, _)| *other == id) {
+                    self.tell(opened(*id, photo));
+                }
+                self.photos.retain(|(other, _)| *other != id);
+            }
             Request::Reframe { photo: id, frame } => self.tell(Event::Reframed { id, frame, original: flat(frame.side) }),
             Request::Sample(request) => {
                 for index in 0..request.count {
