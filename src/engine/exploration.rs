@@ -58,9 +58,7 @@ impl Editor {
         if self.model.latent_dpm.is_none() {
             return Ok(noise);
         }
-        // The published loop starts from clamped noise.
-        let clamped = noise.iter().map(|v: &f32| v.clamp(-1.0, 1.0)).collect();
-        match self.model.sample_latents(self.latent_tensor(clamped, 1), LATENT_STEPS) {
+        match self.model.sample_latents_from_noise(self.latent_tensor(noise.clone(), 1), LATENT_STEPS) {
             Some(z_n) => values(z_n),
             None => Ok(noise),
         }

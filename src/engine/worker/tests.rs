@@ -835,3 +835,16 @@ fn a_device_that_cannot_be_had_takes_nothing_away() {
     worker.handle(Request::UseDevice(DeviceChoice::Cpu));
     assert!(seen.try_iter().any(|event| matches!(event, Event::Finished { job: Job::LoadingModel })), "there is nothing to load");
 }
+
+#[test]
+fn latents_are_drawn_from_clamped_noise() {
+    let folder = tempfile::tempdir().unwrap();
+    let editor = Editor::load(&tiny_bundle(folder.path()), DeviceChoice::Cpu).unwrap();
+    let drawn = |scale: f32| {
+        let dim = editor.model.config.latent_dim;
+        let noise = editor.latent_tensor((0..dim).map(|i| if i % 2 == 0 { scale } else { -scale }).collect(), 1);
+        editor.model.sample_latents_from_noise(noise, 5).unwrap().into_data()
+    };
+    assert_eq!(drawn(3.0), drawn(1.0));
+    assert_ne!(drawn(0.5), drawn(1.0));
+}
