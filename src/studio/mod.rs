@@ -423,12 +423,14 @@ impl StudioApp {
     }
 
     fn settings(&self) -> Settings {
+        // Settings are text. A name that is none would keep all others from being saved.
+        let texts = |paths: &[PathBuf]| paths.iter().filter(|path| path.to_str().is_some()).cloned().collect();
         Settings {
             compare: self.picture.compare,
-            last_folder: self.files.last_folder.clone(),
+            last_folder: self.files.last_folder.clone().filter(|folder| folder.to_str().is_some()),
             export: self.export.choices,
-            recent: self.recent.clone(),
-            used_models: self.used_models.clone(),
+            recent: texts(&self.recent),
+            used_models: texts(&self.used_models),
             theme: self.theme,
             interpolation: self.interpolate.options.clone(),
             favourites: self.sliders.favourites.clone(),

@@ -53,6 +53,12 @@ impl SavedPhoto {
         file.is_none_or(|file| file.is_file())
     }
 
+    /// Whether it can be written to the settings.
+    fn is_text(&self) -> bool {
+        let files = self.path.iter().chain(self.stored.iter().map(|stored| &stored.file));
+        files.into_iter().all(|file| file.to_str().is_some())
+    }
+
     fn name(&self) -> String {
         match (&self.path, &self.stored) {
             (Some(path), _) => path.display().to_string(),
@@ -156,7 +162,8 @@ impl StudioApp {
     /// What is open now, or still to be opened again.
     pub(super) fn session(&self) -> Vec<SavedPhoto> {
         let open = self.shelf.iter().filter_map(|photo| self.saved(photo));
-        open.chain(self.restoring.waiting.iter().cloned()).chain(self.restoring.missing.iter().cloned()).collect()
+        let others = self.restoring.waiting.iter().chain(&self.restoring.missing).cloned();
+        open.chain(others).filter(SavedPhoto::is_text).collect()
     }
 
     /// `None` for a picture that could not be found again.

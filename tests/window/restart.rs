@@ -17,7 +17,7 @@ use crate::Window;
 
 /// Settings in memory. They outlive the windows that write them.
 #[derive(Default)]
-struct Settings(Mutex<BTreeMap<String, String>>);
+pub struct Settings(Mutex<BTreeMap<String, String>>);
 
 impl eframe::Storage for Settings {
     fn get_string(&self, key: &str) -> Option<String> {
