@@ -21,6 +21,7 @@ use crate::editing::sidecar::{self, SourceEntry};
 use crate::editing::{Recipe, Sidecar};
 use crate::face::Face;
 use crate::memory;
+use crate::panics;
 use crate::photo::animation::Sequence;
 use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 use exploration::Sampling;
@@ -221,7 +222,7 @@ impl Worker {
                 self.drop_job(job);
                 self.fail(job, error.to_string(), format!("{error:?}"));
             }
-            Err(panic) => self.recover(job, panic_text(&*panic)),
+            Err(panic) => self.recover(job, panics::text(&*panic)),
         }
     }
 
@@ -814,14 +815,6 @@ fn opened(open: &OpenPhoto) -> Event {
         made_up: open.inversion_method.is_none(),
         original: open.view.original(),
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic without a message".into())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::pixels::Sample;
+use super::pixels::{Sample, over_white};
 use super::{Pixels, Profile, exif, heic};
 
 /// A photo in memory, upright, in its own depth and colour space.
@@ -224,7 +224,7 @@ impl Photo {
             let values: Vec<f32> = pixels.clone().flat_map(|[r, g, b, _]| [r, g, b]).collect();
             let values = profile.map_or_else(|| values.clone(), |p| p.to_srgb(&values));
             for (i, [.., alpha]) in pixels.enumerate() {
-                let over = |v: f32| u8::from_unit(v * alpha + (1.0 - alpha));
+                let over = |v: f32| u8::from_unit(over_white(v, alpha));
                 out.put_pixel(i as u32, row, Rgb([over(values[3 * i]), over(values[3 * i + 1]), over(values[3 * i + 2])]));
             }
         }
