@@ -295,6 +295,24 @@ fn exif_is_kept_upright_or_stripped() {
     }
 }
 
+/// Older cameras have a thumbnail without compression, in strips.
+#[test]
+fn a_thumbnail_in_strips_goes_too() {
+    let mut block = b"MM\0\x2a\0\0\0\x08".to_vec();
+    // An empty first directory, then the thumbnail's at 14: 14 + 2 + 2 * 12 + 4 = 44.
+    block.extend([0, 0, 0, 0, 0, 14, 0, 2]);
+    block.extend([0x01, 0x11, 0, 4, 0, 0, 0, 2, 0, 0, 0, 44]);
+    block.extend([0x01, 0x17, 0, 3, 0, 0, 0, 2, 0, 4, 0, 3]);
+    block.extend([0, 0, 0, 0, 0, 0, 0, 52, 0, 0, 0, 56]);
+    block.extend(b"PREVIEW and more");
+    photo::exif::make_upright(&mut block);
+    assert!(block.ends_with(b"\0\0\0\0\0\0\0 and more"), "{block:?}");
+    // A count that is no count of anything.
+    block[20] = 0xff;
+    block[10..14].copy_from_slice(&[0, 0, 0, 14]);
+    photo::exif::make_upright(&mut block);
+}
+
 fn xmp(path: &Path) -> Option<String> {
     let packet = if is_tiff(path) { tiff_tag(path, 700) } else { decoder(path).xmp_metadata().unwrap() };
     packet.map(|packet| String::from_utf8(packet).unwrap())
