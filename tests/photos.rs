@@ -8,6 +8,7 @@ use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader};
 use moxcms::ColorProfile;
+use pdae_studio::photo::xmp::DigitalSource;
 use pdae_studio::photo::{self, ExportError, ExportFormat, ExportOptions, Frame, Photo, PhotoError, Pixels, Upsampling, put_back};
 
 const STATEMENT: &str = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
@@ -343,6 +344,26 @@ fn edited_pictures_say_so_in_every_format() {
         assert_eq!(write("neither", &edited, false, false), None, "{ending}");
         let unedited = write("unedited", &photo, true, true).expect("XMP");
         assert!(!unedited.contains("digitalsourcetype"), "an unedited photo is still only a photo: {unedited}");
+    }
+}
+
+#[test]
+fn what_a_model_made_throughout_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = DigitalSource::TrainedAlgorithmicMedia;
+    let mut photo = Photo::from_image(picture(ColorType::Rgb8), "x").unwrap();
+    photo.made_by = Some(source);
+    for ending in OUTPUTS {
+        let path = folder.path().join("face").with_extension(ending);
+        photo::write(&photo, &path, &ExportOptions::default()).unwrap();
+        let again = Photo::open(&path).unwrap();
+        assert_eq!(again.made_by, Some(source), "{ending}: {:?}", xmp(&path));
+        let out = folder.path().join("edited").with_extension(ending);
+        photo::write(&brighter(&again), &out, &ExportOptions { keep_metadata: false, ..Default::default() }).unwrap();
+        let stated = xmp(&out).expect("XMP");
+        assert!(stated.contains(source.uri()) && !stated.contains("composite"), "{ending}: {stated}");
+        photo::write(&photo, &out, &ExportOptions { state_source: false, overwrite: true, ..Default::default() }).unwrap();
+        assert_eq!(xmp(&out), None, "{ending}");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::engine::exploration::{SampleRequest, SampleSource, Seedling};
 use crate::engine::interpolation::{Detail, compose};
 use crate::engine::view::Settings;
 use crate::engine::{Event, Job, PhotoId};
+use crate::photo::xmp::DigitalSource;
 use crate::photo::{PhotoError, from_model, to_model};
 
 /// The grid that was asked for last.
@@ -40,6 +41,7 @@ struct Face {
     seedling: Seedling,
     /// As it is shown.
     image: Arc<image::RgbImage>,
+    made_by: DigitalSource,
 }
 
 impl Sampling {
@@ -116,17 +118,18 @@ impl Worker {
     fn finish_face(&mut self, seedling: Seedling, decode: Decode) -> Result<(), EditError> {
         let (Some(editor), Some(request)) = (&self.editor, &self.sampling.request) else { return Ok(()) };
         let Some(decoded) = editor.pictures(decode)?.into_iter().next() else { return Ok(()) };
-        let image = match &request.source {
-            SampleSource::Unconditional => from_model(&decoded, editor.size()),
+        let (image, made_by) = match &request.source {
+            SampleSource::Unconditional => (from_model(&decoded, editor.size()), DigitalSource::TrainedAlgorithmicMedia),
             SampleSource::Variations { photo, recipe, .. } => {
                 let settings = Settings::new(recipe, request.steps, true);
                 let view = self.index(*photo).map(|i| &self.photos[i].view);
                 let detail = view.and_then(|view| Some(Detail { weight: 1.0, photo: view.cut(), rebuilt: view.base(settings)? }));
-                compose(&decoded, editor.size(), detail.as_slice())
+                // With the photo's own detail.
+                (compose(&decoded, editor.size(), detail.as_slice()), DigitalSource::CompositeWithTrainedAlgorithmicMedia)
             }
         };
         let (generation, total, index, image) = (request.generation, request.count, self.sampling.faces.len(), Arc::new(image));
-        self.sampling.faces.push(Face { seedling, image: image.clone() });
+        self.sampling.faces.push(Face { seedling, image: image.clone(), made_by });
         self.tell(Event::Sampled { generation, index, image });
         if index + 1 == total {
             self.sampling.stop();
@@ -140,13 +143,14 @@ impl Worker {
     /// Opens a face of the grid as a photo whose latents are known.
     pub(super) fn open_sample(&mut self, generation: u64, index: usize) -> Result<(), EditError> {
         let face = self.sampling.faces.get(index).filter(|_| self.sampling.generation == generation);
-        let (Some(editor), Some(Face { seedling, image })) = (&self.editor, face) else {
+        let (Some(editor), Some(Face { seedling, image, made_by })) = (&self.editor, face) else {
             // Of a model before.
             self.tell(Event::Cancelled { job: Job::OpeningPhoto });
             return Ok(());
         };
         let name = format!("Face {}", index + 1);
-        let photo = Photo::from_image(DynamicImage::ImageRgb8((**image).clone()), &name).map_err(|error: PhotoError| error)?;
+        let mut photo = Photo::from_image(DynamicImage::ImageRgb8((**image).clone()), &name).map_err(|error: PhotoError| error)?;
+        photo.made_by = Some(*made_by);
         let frame = Frame::centre(&photo);
         let latents = editor.adopt(seedling, to_model(&editor.cut(&photo, frame)));
         self.add_photo(photo, Reading { faces: Arc::new([]), frame, latents, inversion: None }, None);

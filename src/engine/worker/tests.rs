@@ -16,6 +16,7 @@ use crate::engine::exploration::{SampleRequest, SampleSource};
 use crate::engine::inspection::InspectRequest;
 use crate::engine::interpolation::{End, InterpolationRequest, SIDE, Way};
 use crate::engine::{Engine, Event, ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
+use crate::photo::xmp::DigitalSource;
 use crate::photo::{ExportOptions, Frame, Photo, Pixels};
 
 /// Long enough for a busy machine; a test only waits this long when it fails.
@@ -554,7 +555,7 @@ fn several_photos_keep_their_latents() {
 
 #[test]
 fn faces_are_made_up_and_can_be_edited() {
-    let (engine, _folder) = start();
+    let (engine, folder) = start();
     let request = |generation, source, seed| SampleRequest { generation, source, seed, count: 2, steps: 3 };
     engine.send(Request::Sample(request(1, SampleSource::Unconditional, 7)));
     let faces = |events: Vec<Event>| -> Vec<_> {
@@ -570,6 +571,13 @@ fn faces_are_made_up_and_can_be_edited() {
     engine.send(Request::OpenSample { generation: 2, index: 1 });
     let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     assert!(matches!(opened.last(), Some(Event::PhotoOpened { width: 64, made_up: true, original, .. }) if *original == next[1]));
+    let states = |id, name: &str| {
+        let path = folder.path().join(name);
+        engine.send(export_of(id, &path, recipe(0.0)));
+        until(&engine, |e| matches!(e, Event::Exported { .. }));
+        Photo::open(&path).unwrap().made_by
+    };
+    assert_eq!(states(FIRST, "face.png"), Some(DigitalSource::TrainedAlgorithmicMedia), "though no slider was moved");
     engine.render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(60.0), quality: Quality::Final });
     until(&engine, |e| shows(e, 1, Quality::Final));
 
@@ -582,6 +590,10 @@ fn faces_are_made_up_and_can_be_edited() {
     engine.send(Request::Sample(request(4, variations(0.4), 1)));
     let varied = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
     assert!(distance(&varied[0], &cut) > 1.0 && varied[0] != varied[1]);
+    engine.send(Request::OpenSample { generation: 4, index: 1 });
+    let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. })).pop();
+    let Some(Event::PhotoOpened { id: variation, .. }) = opened else { unreachable!() };
+    assert_eq!(states(variation, "variation.png"), Some(DigitalSource::CompositeWithTrainedAlgorithmicMedia), "a photo is in it");
     engine.send(Request::Close(id));
 }
 
