@@ -23,6 +23,14 @@ pub fn write_renamed<E: From<io::Error>>(path: &Path, overwrite: bool, write: im
     Ok(())
 }
 
+/// Gives a file a second name in the same folder, in place of any file that has it.
+pub fn give_second_name(file: &Path, name: &Path) -> io::Result<()> {
+    let folder = name.parent().unwrap_or(Path::new("."));
+    // A link cannot take a name that is taken, but can be renamed to it.
+    let between = tempfile::Builder::new().prefix(".pdae-").suffix(".tmp").make_in(folder, |path| std::fs::hard_link(file, path))?;
+    between.into_temp_path().persist(name).map_err(|error| error.error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +48,18 @@ mod tests {
         assert!(result.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_second_name_replaces_what_had_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a.txt", "b.txt"].map(|name| folder.path().join(name));
+        std::fs::write(&a, "new").unwrap();
+        std::fs::write(&b, "old").unwrap();
+        give_second_name(&a, &b).unwrap();
+        std::fs::remove_file(&a).unwrap();
+        assert_eq!(std::fs::read_to_string(&b).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no litter");
     }
 
     #[test]

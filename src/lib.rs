@@ -23,6 +23,7 @@ pub mod face;
 pub mod files;
 pub mod memory;
 pub mod model;
+mod panics;
 pub mod photo;
 pub mod studio;
 pub mod training;

@@ -103,6 +103,37 @@ fn a_batch_goes_on_past_bad_photos_and_tells_each() {
 }
 
 #[test]
+fn every_result_has_a_recipe_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two, out) = (folder.path().join("a.png"), folder.path().join("a.webp"), folder.path().join("out"));
+    photo(&one, 1);
+    photo(&two, 2);
+    let (ok, _, stderr) = run(call("edit", &[&one, &two], &out, &["--set", "smiling=80", "--save-recipe"]));
+    assert!(ok, "{stderr}");
+    assert_eq!(names(&out), ["a-2.recipe.json", "a-2.webp", "a.png", "a.recipe.json"]);
+
+    // One that is in the way is found before anything is written.
+    std::fs::remove_file(out.join("a.png")).unwrap();
+    let (ok, _, stderr) = run(call("edit", &[&one], &out.join("a.png"), &["--save-recipe"]));
+    assert!(!ok && stderr.contains("a.recipe.json"), "{stderr}");
+    assert!(!out.join("a.png").exists());
+}
+
+/// Nor need the names of files be text.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_photo_has_its_line_of_json() {
+    use std::os::unix::ffi::OsStringExt;
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join(std::ffi::OsString::from_vec(b"caf\xe9.png".to_vec()));
+    photo(&source, 1);
+    let (ok, stdout, stderr) = run(call("edit", &[&source], &folder.path().join("out.png"), &["--set", "smiling=80", "--json"]));
+    assert!(ok, "{stderr}");
+    let line: serde_json::Value = serde_json::from_str(&stdout).expect("a line of JSON");
+    assert!(line["path"].as_str().unwrap().ends_with("caf\u{fffd}.png"), "{line}");
+}
+
+#[test]
 fn a_recipe_makes_the_same_file_again() {
     let folder = tempfile::tempdir().unwrap();
     let source = photo(&folder.path().join("a.png"), 1);

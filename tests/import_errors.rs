@@ -170,7 +170,26 @@ fn bundles_are_checked_when_they_are_opened() {
     assert!(matches!(bundle.save(&path, false), Err(CheckpointError::Exists { .. })));
     assert_eq!(Bundle::load(&path).unwrap().manifest, bundle.manifest);
 
+    // Replaced while its own weights are still there, and where a crash or the file system has left them another name.
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
     let weights = path.join("model.safetensors");
+    let old = fs::read(path.join("manifest.json")).unwrap();
+    let first = fs::metadata(&weights).unwrap();
+    bundle.manifest.name = "another".into();
+    bundle.save(&path, true).unwrap();
+    assert_eq!((Bundle::load(&path).unwrap().manifest.name.as_str(), first.len()), ("another", fs::metadata(&weights).unwrap().len()));
+    assert_eq!(names(), ["manifest.json", "model.safetensors"]);
+    fs::rename(&weights, path.join("model-new.safetensors")).unwrap();
+    fs::write(path.join("manifest.json"), String::from_utf8(old).unwrap().replace("model.safetensors", "model-new.safetensors")).unwrap();
+    assert_eq!(Bundle::load(&path).unwrap().manifest.weights.file, "model-new.safetensors");
+    bundle.save(&path, true).unwrap();
+    assert_eq!(names(), ["manifest.json", "model.safetensors"]);
+    Bundle::load(&path).unwrap();
+
     let bytes = fs::read(&weights).unwrap();
     let open = || Bundle::load(&path).expect_err("the bundle is damaged").to_string();
     let mut flipped = bytes.clone();

@@ -8,6 +8,7 @@ use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader};
 use moxcms::ColorProfile;
+use pdae_studio::photo::xmp::DigitalSource;
 use pdae_studio::photo::{self, ExportError, ExportFormat, ExportOptions, Frame, Photo, PhotoError, Pixels, Upsampling, put_back};
 
 const STATEMENT: &str = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
@@ -295,6 +296,24 @@ fn exif_is_kept_upright_or_stripped() {
     }
 }
 
+/// Older cameras have a thumbnail without compression, in strips.
+#[test]
+fn a_thumbnail_in_strips_goes_too() {
+    let mut block = b"MM\0\x2a\0\0\0\x08".to_vec();
+    // An empty first directory, then the thumbnail's at 14: 14 + 2 + 2 * 12 + 4 = 44.
+    block.extend([0, 0, 0, 0, 0, 14, 0, 2]);
+    block.extend([0x01, 0x11, 0, 4, 0, 0, 0, 2, 0, 0, 0, 44]);
+    block.extend([0x01, 0x17, 0, 3, 0, 0, 0, 2, 0, 4, 0, 3]);
+    block.extend([0, 0, 0, 0, 0, 0, 0, 52, 0, 0, 0, 56]);
+    block.extend(b"PREVIEW and more");
+    photo::exif::make_upright(&mut block);
+    assert!(block.ends_with(b"\0\0\0\0\0\0\0 and more"), "{block:?}");
+    // A count that is no count of anything.
+    block[20] = 0xff;
+    block[10..14].copy_from_slice(&[0, 0, 0, 14]);
+    photo::exif::make_upright(&mut block);
+}
+
 fn xmp(path: &Path) -> Option<String> {
     let packet = if is_tiff(path) { tiff_tag(path, 700) } else { decoder(path).xmp_metadata().unwrap() };
     packet.map(|packet| String::from_utf8(packet).unwrap())
@@ -325,6 +344,26 @@ fn edited_pictures_say_so_in_every_format() {
         assert_eq!(write("neither", &edited, false, false), None, "{ending}");
         let unedited = write("unedited", &photo, true, true).expect("XMP");
         assert!(!unedited.contains("digitalsourcetype"), "an unedited photo is still only a photo: {unedited}");
+    }
+}
+
+#[test]
+fn what_a_model_made_throughout_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = DigitalSource::TrainedAlgorithmicMedia;
+    let mut photo = Photo::from_image(picture(ColorType::Rgb8), "x").unwrap();
+    photo.made_by = Some(source);
+    for ending in OUTPUTS {
+        let path = folder.path().join("face").with_extension(ending);
+        photo::write(&photo, &path, &ExportOptions::default()).unwrap();
+        let again = Photo::open(&path).unwrap();
+        assert_eq!(again.made_by, Some(source), "{ending}: {:?}", xmp(&path));
+        let out = folder.path().join("edited").with_extension(ending);
+        photo::write(&brighter(&again), &out, &ExportOptions { keep_metadata: false, ..Default::default() }).unwrap();
+        let stated = xmp(&out).expect("XMP");
+        assert!(stated.contains(source.uri()) && !stated.contains("composite"), "{ending}: {stated}");
+        photo::write(&photo, &out, &ExportOptions { state_source: false, overwrite: true, ..Default::default() }).unwrap();
+        assert_eq!(xmp(&out), None, "{ending}");
     }
 }
 

@@ -234,6 +234,37 @@ fn a_drag_shows_previews_and_is_one_step() {
 }
 
 #[test]
+fn a_drag_ends_with_its_photo() {
+    let mut window = Window::open();
+    let rail = window.slider("Smile").rect();
+    window.harness.hover_at(rail.center());
+    window.harness.drag_at(rail.center());
+    window.harness.step();
+    let to = |share: f32| egui::pos2(rail.left() + share * rail.width(), rail.center().y);
+    window.harness.hover_at(to(0.7));
+    window.harness.step();
+    let dragged = window.app().recipe().slider("Smiling");
+    assert!(dragged > 20.0, "{dragged}");
+    let image = egui::ColorImage::filled([120, 80], egui::Color32::from_rgb(90, 120, 150));
+    window.harness.event(egui::Event::PasteImage(image.into()));
+    window.until("the pasted picture", |app| app.photos() == 2);
+    window.harness.hover_at(to(0.9));
+    window.harness.step();
+    window.harness.drop_at(to(0.8));
+    window.harness.run();
+    assert!(!window.app().recipe().is_changed(), "the drag was of the other photo");
+    window.until_final();
+    window.set("Smile", "Smiling", 10.0);
+    window.click("Undo");
+    assert!(!window.app().recipe().is_changed());
+
+    window.click("Show portrait");
+    window.until("the first photo", |app| app.recipe().slider("Smiling") == dragged);
+    window.click("Undo");
+    assert!(!window.app().recipe().is_changed(), "the drag is a step");
+}
+
+#[test]
 fn the_keyboard_reaches_and_moves_a_slider() {
     let mut window = Window::open();
     for _ in 0..60 {

@@ -10,12 +10,15 @@ use super::CheckpointError;
 use super::tensors::{self, Precision};
 use crate::device::NamedDevice;
 use crate::editing::{LatentSpace, Locks};
+use crate::files;
 use crate::model::cpu::Storage;
 use crate::model::parameters::WeightData;
 use crate::model::{Autoencoder, ModelConfig, Parameters, Weights};
 
 pub const MANIFEST: &str = "manifest.json";
 pub const WEIGHTS: &str = "model.safetensors";
+/// What weights are called while others have that name.
+const NEW_WEIGHTS: &str = "model-new.safetensors";
 /// Changes when an older program could no longer read a bundle.
 pub const FORMAT: u32 = 1;
 
@@ -114,20 +117,35 @@ impl Bundle {
         Ok(manifest)
     }
 
-    /// Writes a new bundle folder. An existing one is only replaced with `replace`.
+    /// Writes a new bundle folder. An existing one is only replaced with `replace`; whenever that is broken off, there is a whole bundle
+    /// in the folder, the old one or the new one.
     pub fn save(&mut self, folder: &Path, replace: bool) -> Result<(), CheckpointError> {
         if folder.exists() && !replace {
             return Err(CheckpointError::Exists { path: folder.into() });
         }
         std::fs::create_dir_all(folder).map_err(CheckpointError::io("create", folder))?;
         let precision = self.manifest.weights.precision;
-        self.manifest.weights.file = WEIGHTS.into();
+        // The weights that the manifest in the folder leads to stay until it leads to others.
+        let before = Self::read_manifest(folder).ok().map(|manifest| manifest.weights.file);
+        let file = if before.as_deref() == Some(WEIGHTS) { NEW_WEIGHTS } else { WEIGHTS };
         // Statistics of one kind of number each: a bundle is one precision throughout, and f16 is exact enough for all of them.
-        self.manifest.weights.sha256 = tensors::write(&folder.join(WEIGHTS), &self.weights.tensors, precision)?;
-        let text = serde_json::to_string_pretty(&self.manifest).unwrap_or_default() + "\n";
-        tensors::write_renamed(&folder.join(MANIFEST), text.as_bytes())?;
+        self.manifest.weights.sha256 = tensors::write(&folder.join(file), &self.weights.tensors, precision)?;
+        self.write_manifest(folder, file)?;
+        // Their usual name is free now. Where a file system cannot give a file a second name, they keep the one that they have.
+        if file == NEW_WEIGHTS && files::give_second_name(&folder.join(NEW_WEIGHTS), &folder.join(WEIGHTS)).is_ok() {
+            self.write_manifest(folder, WEIGHTS)?;
+        }
+        for unused in [WEIGHTS, NEW_WEIGHTS].into_iter().filter(|name| *name != self.manifest.weights.file) {
+            let _ = std::fs::remove_file(folder.join(unused));
+        }
         self.folder = folder.into();
         Ok(())
+    }
+
+    fn write_manifest(&mut self, folder: &Path, weights: &str) -> Result<(), CheckpointError> {
+        self.manifest.weights.file = weights.into();
+        let text = serde_json::to_string_pretty(&self.manifest).unwrap_or_default() + "\n";
+        tensors::write_renamed(&folder.join(MANIFEST), text.as_bytes())
     }
 
     /// Builds the networks on a device.

@@ -1,6 +1,7 @@
 //! `edit`: photos in, sliders by name, photos out.
 
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -126,7 +127,8 @@ fn parse_crop(text: &str) -> Result<Crop, String> {
 /// One line of `--json`.
 #[derive(Serialize)]
 struct Line<'a> {
-    path: &'a Path,
+    /// As near as JSON comes to it: names need not be Unicode.
+    path: Cow<'a, str>,
     ok: bool,
     #[serde(flatten)]
     outcome: Outcome<'a>,
@@ -137,7 +139,7 @@ struct Line<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Outcome<'a> {
-    Written { output: &'a Path, width: u32, height: u32 },
+    Written { output: Cow<'a, str>, width: u32, height: u32 },
     Failed { error: String },
 }
 
@@ -161,7 +163,7 @@ pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
     if target == Target::File {
         ExportFormat::of(&args.output)?;
     }
-    let jobs = inputs::jobs(&args.photos, &args.output, target, args.format.as_deref())?;
+    let jobs = inputs::jobs(&args.photos, &args.output, target, args.format.as_deref(), args.save_recipe)?;
     let applied = args.recipe.as_deref().map(Sidecar::read).transpose()?;
     if let [job] = &jobs[..] {
         check_single(job, args)?;
@@ -194,10 +196,23 @@ pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
 /// With a single photo there is no reason to load a model before finding these.
 fn check_single(job: &Job, args: &EditArgs) -> Result<(), EditCommandError> {
     if !args.json {
-        if job.output.exists() && !args.overwrite {
-            return Err(ExportError::Exists(job.output.clone()).into());
-        }
+        check_free(job, args)?;
         std::fs::metadata(&job.photo).map_err(|source| PhotoError::Io { path: job.photo.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// Whether everything that is written for a photo may be.
+fn check_free(job: &Job, args: &EditArgs) -> Result<(), EditCommandError> {
+    if args.overwrite {
+        return Ok(());
+    }
+    if job.output.exists() {
+        return Err(ExportError::Exists(job.output.clone()).into());
+    }
+    let recipe = sidecar::path_beside(&job.output);
+    if args.save_recipe && recipe.exists() {
+        return Err(SidecarError::Exists(recipe).into());
     }
     Ok(())
 }
@@ -245,10 +260,10 @@ impl<'a> Session<'a> {
             }
             if self.args.json {
                 let outcome = match &result {
-                    Ok((width, height)) => Outcome::Written { output: &job.output, width: *width, height: *height },
+                    Ok((width, height)) => Outcome::Written { output: job.output.to_string_lossy(), width: *width, height: *height },
                     Err(error) => Outcome::Failed { error: error.to_string() },
                 };
-                let line = Line { path: &job.photo, ok: result.is_ok(), outcome, warnings: &warnings, milliseconds };
+                let line = Line { path: job.photo.to_string_lossy(), ok: result.is_ok(), outcome, warnings: &warnings, milliseconds };
                 println!("{}", serde_json::to_string(&line).unwrap_or_default());
             } else if let Ok((width, height)) = &result {
                 println!("{} ({width} x {height} pixels)", job.output.display());
@@ -259,9 +274,7 @@ impl<'a> Session<'a> {
 
     /// The size of what was written.
     fn edit(&self, job: &Job, warnings: &mut Vec<String>) -> Result<(u32, u32), EditCommandError> {
-        if job.output.exists() && !self.options.overwrite {
-            return Err(ExportError::Exists(job.output.clone()).into());
-        }
+        check_free(job, self.args)?;
         let photo = Photo::open(&job.photo)?;
         let (source, model) = (SourceEntry::of(&photo), self.editor.model_entry());
         if let Some(applied) = &self.applied {

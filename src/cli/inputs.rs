@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::edit::EditCommandError;
+use crate::editing::sidecar;
 use crate::photo::ExportFormat;
 
 /// Endings that make a file in a folder a photo. What PDAE Studio cannot read is listed too, so that it is not passed over in silence.
@@ -39,8 +40,9 @@ pub fn target(photos: &[PathBuf], output: &Path) -> Target {
     if several || output.is_dir() || ends_in_separator || output.extension().is_none() { Target::Folder } else { Target::File }
 }
 
-/// Every photo once, those of a folder in the order of their names; no two results with one name.
-pub fn jobs(photos: &[PathBuf], output: &Path, target: Target, ending: Option<&str>) -> Result<Vec<Job>, EditCommandError> {
+/// Every photo once, those of a folder in the order of their names; no two results with one name, nor with one recipe if there are
+/// `recipes` beside them.
+pub fn jobs(photos: &[PathBuf], output: &Path, target: Target, ending: Option<&str>, recipes: bool) -> Result<Vec<Job>, EditCommandError> {
     let mut files = vec![];
     for photo in photos {
         if photo.is_dir() {
@@ -60,7 +62,7 @@ pub fn jobs(photos: &[PathBuf], output: &Path, target: Target, ending: Option<&s
     }
     let mut taken = HashSet::new();
     let name = |photo: PathBuf| {
-        let name = result_name(&photo, ending, &mut taken);
+        let name = result_name(&photo, ending, recipes, &mut taken);
         Job { photo, output: output.join(name) }
     };
     Ok(files.into_iter().map(name).collect())
@@ -82,14 +84,18 @@ fn photos_in(folder: &Path) -> Result<Vec<PathBuf>, EditCommandError> {
 }
 
 /// `anna.jpg`, or `anna-2.jpg` where another folder had an `anna.jpg` too.
-fn result_name(photo: &Path, ending: Option<&str>, taken: &mut HashSet<String>) -> String {
+fn result_name(photo: &Path, ending: Option<&str>, recipes: bool, taken: &mut HashSet<String>) -> String {
     let stem = photo.file_stem().map_or_else(|| "photo".into(), |s| s.to_string_lossy().into_owned());
     let own = photo.extension().map(|e| e.to_string_lossy().into_owned()).filter(|_| ExportFormat::of(photo).is_ok());
     let ending = ending.map(str::to_owned).or(own).unwrap_or_else(|| "png".into());
     let mut name = format!("{stem}.{ending}");
     let mut count = 1;
-    // Some file systems do not tell case apart.
-    while !taken.insert(name.to_lowercase()) {
+    let stands_for = |name: &str| {
+        let file = if recipes { sidecar::path_beside(Path::new(name)) } else { name.into() };
+        // Some file systems do not tell case apart.
+        file.to_string_lossy().to_lowercase()
+    };
+    while !taken.insert(stands_for(&name)) {
         count += 1;
         name = format!("{stem}-{count}.{ending}");
     }
@@ -113,12 +119,16 @@ mod tests {
     #[test]
     fn results_keep_their_names_and_formats_and_never_collide() {
         let photos = ["x/a.jpg", "y/a.jpg", "a.JPG", "b.bmp", "x/a.jpg"].map(PathBuf::from);
-        let names = |ending| -> Vec<String> {
-            let jobs = jobs(&photos, Path::new("out"), Target::Folder, ending).unwrap();
+        let names_of = |photos: &[PathBuf], ending, recipes| -> Vec<String> {
+            let jobs = jobs(photos, Path::new("out"), Target::Folder, ending, recipes).unwrap();
             jobs.iter().map(|job| job.output.file_name().unwrap().to_string_lossy().into_owned()).collect()
         };
+        let names = |ending| names_of(&photos, ending, false);
         assert_eq!(names(None), ["a.jpg", "a-2.jpg", "a-3.JPG", "b.png"]);
         assert_eq!(names(Some("tif")), ["a.tif", "a-2.tif", "a-3.tif", "b.tif"]);
+        let alike = ["IMG_1.JPG", "img_1.heic", "IMG_2.JPG"].map(PathBuf::from);
+        assert_eq!(names_of(&alike, None, false), ["IMG_1.JPG", "img_1.png", "IMG_2.JPG"]);
+        assert_eq!(names_of(&alike, None, true), ["IMG_1.JPG", "img_1-2.png", "IMG_2.JPG"], "each has a recipe of its own");
     }
 
     #[test]
@@ -131,7 +141,7 @@ mod tests {
             photos_in(folder.path()).unwrap().iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(found, ["a.jpg", "b.PNG", "c.heic"]);
         let empty = tempfile::tempdir().unwrap();
-        assert!(jobs(&[empty.path().into()], Path::new("out"), Target::Folder, None).unwrap_err().to_string().contains("no photos"));
+        assert!(jobs(&[empty.path().into()], Path::new("out"), Target::Folder, None, false).unwrap_err().to_string().contains("no photos"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 
+use super::PhotoId;
 use super::edit::{Decode, EditError, Editor, Latents, values};
 use crate::diffusion::slerp;
 use crate::editing::Recipe;
@@ -30,8 +31,8 @@ pub struct SampleRequest {
 pub enum SampleSource {
     /// From noise alone. The bundle must have a latent DPM.
     Unconditional,
-    /// Around the present photo under a recipe. `amount` 0 is the photo itself, 1 keeps nothing of it.
-    Variations { recipe: Recipe, amount: f64 },
+    /// Around a photo under a recipe. `amount` 0 is the photo itself, 1 keeps nothing of it.
+    Variations { photo: PhotoId, recipe: Recipe, amount: f64 },
 }
 
 /// The latents of a face that is yet to be decoded.
@@ -57,9 +58,7 @@ impl Editor {
         if self.model.latent_dpm.is_none() {
             return Ok(noise);
         }
-        // The published loop starts from clamped noise.
-        let clamped = noise.iter().map(|v: &f32| v.clamp(-1.0, 1.0)).collect();
-        match self.model.sample_latents(self.latent_tensor(clamped, 1), LATENT_STEPS) {
+        match self.model.sample_latents_from_noise(self.latent_tensor(noise.clone(), 1), LATENT_STEPS) {
             Some(z_n) => values(z_n),
             None => Ok(noise),
         }

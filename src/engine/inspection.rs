@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use image::RgbImage;
 
+use super::PhotoId;
 use super::edit::{Decode, EditError, Editor, Latents, values};
 use crate::editing::Recipe;
 use crate::photo::from_model;
@@ -12,11 +13,12 @@ const NOISE_RANGE: f32 = 3.0;
 /// Of the noise that the gap is measured with.
 const GAP_SEED: u64 = 1;
 
-/// Look into the decode of the present photo.
+/// Look into the decode of a photo.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InspectRequest {
     /// Rises with every request; events carry it back.
     pub generation: u64,
+    pub photo: PhotoId,
     pub recipe: Recipe,
     /// Timesteps at which the gap is measured, evenly over the schedule.
     pub gap_points: usize,

@@ -8,7 +8,9 @@
 //! - The worker does one denoising step of its most urgent job at a time (render, inversion of the present photo, export,
 //!   interpolation, inspection, samples, inversion of other photos), so a drag stays live while a photo is still being inverted, and
 //!   cancelling takes one step.
-//! - Several photos may be open. One of them is the present one, which renders and exports are of.
+//! - Several photos may be open. One of them is the present one, which renders are of. Requests name their photo: what is on the screen when a
+//!   person asks may no longer be the present photo when the engine hears of it.
+//! - A job that ends without a result is told ([`Event::Cancelled`], [`Event::Failed`]), whoever ended it.
 //! - A panic inside a job becomes [`Event::Failed`]; the thread and the photo live on. If the device was a GPU, it is given up for
 //!   the CPU.
 
@@ -70,18 +72,18 @@ pub enum Request {
     Select(PhotoId),
     /// Forget a photo.
     Close(PhotoId),
-    /// Read the present photo again, under another frame. Answered by [`Event::Reframed`].
-    Reframe(Frame),
+    /// Read a photo again, under another frame. Answered by [`Event::Reframed`].
+    Reframe { photo: PhotoId, frame: Frame },
     /// Make faces up, in place of any grid under way.
     Sample(SampleRequest),
-    /// Look into the decode of the present photo, in place of any inspection under way.
+    /// Look into the decode of a photo, in place of any inspection under way.
     Inspect(InspectRequest),
     /// Decode at full quality, put the change back into the photo and write it.
     Export(Box<ExportRequest>),
     /// Write pictures as a strip, an animation or a video, by the ending of `path`.
     ExportSequence { path: PathBuf, sequence: Sequence, overwrite: bool },
-    /// Give up inversions, exports, interpolations, samples and inspections in progress.
-    Cancel,
+    /// Give up an inversion (of all photos, until they are worked on again), export, interpolation, grid or inspection in progress.
+    Cancel(Job),
     #[cfg(test)]
     Panic,
 }
@@ -106,9 +108,10 @@ pub enum Origin {
     Memory(Box<Photo>),
 }
 
-/// The present photo as a file.
+/// A photo as a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportRequest {
+    pub photo: PhotoId,
     pub path: PathBuf,
     pub recipe: Recipe,
     pub options: ExportOptions,
@@ -120,6 +123,8 @@ pub struct ExportRequest {
 /// A picture of the present photo under a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenderRequest {
+    /// Which one that was; there is no picture if it is no longer.
+    pub photo: PhotoId,
     /// Rises with every request; events carry it back.
     pub generation: u64,
     pub recipe: Recipe,
@@ -175,8 +180,9 @@ pub enum Event {
         made_up: bool,
         original: Arc<RgbImage>,
     },
-    /// The open photo is seen through another frame. Its latents follow, as after opening.
+    /// An open photo is seen through another frame. Its latents follow, as after opening.
     Reframed {
+        id: PhotoId,
         frame: Frame,
         original: Arc<RgbImage>,
     },

@@ -100,7 +100,7 @@ impl Sampler {
     /// `[count, latent]`, de-normalised.
     fn semantic_latents(&self, z_t: Vec<f32>, count: usize) -> Result<Tensor<2>, SampleError> {
         let dim = self.model.config.latent_dim;
-        let z_n = self.model.sample_latents(self.model.tensor(z_t, [count, dim]), self.options.latent_steps);
+        let z_n = self.model.sample_latents_from_noise(self.model.tensor(z_t, [count, dim]), self.options.latent_steps);
         // `load` made sure that there is a latent DPM.
         let z_n = z_n.map(values).transpose()?.unwrap_or_default();
         let z = z_n.chunks(dim).flat_map(|z_n| self.space.denormalise(z_n)).collect();

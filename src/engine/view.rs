@@ -8,6 +8,7 @@ use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 use super::interpolation::SIDE;
 use crate::diffusion::Solver;
 use crate::editing::Recipe;
+use crate::photo::pixels::{self, Sample};
 use crate::photo::{Frame, Photo, paste};
 
 /// Longest side of what is shown, in pixels. A larger photo is put together in full only when it is exported.
@@ -102,7 +103,7 @@ impl View {
         let pixels = photo.srgb_pixels();
         let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
         let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
-        // A strip too narrow to be made smaller stays as it is.
+        // Only a picture without pixels is no photo, and this one has some.
         let (photo, frame) = view.map_or_else(|_| (photo.clone(), frame), |view| (view, frame.scaled(scale)));
         let pixels = Arc::new(over_white(&photo.srgb_pixels()));
         Self { photo, pixels, frame, bases: Vec::new(), last: None, whole: None, cut: OnceCell::new(), guide: OnceCell::new() }
@@ -198,7 +199,7 @@ fn over_white(pixels: &RgbaImage) -> RgbImage {
     let mut out = RgbImage::new(pixels.width(), pixels.height());
     for (Rgb(out), pixel) in out.pixels_mut().zip(pixels.pixels()) {
         let [r, g, b, a] = pixel.0;
-        let over = |c: u8| ((u32::from(c) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8;
+        let over = |c: u8| u8::from_unit(pixels::over_white(c.to_unit(), a.to_unit()));
         *out = if a == 255 { [r, g, b] } else { [r, g, b].map(over) };
     }
     out

@@ -21,6 +21,7 @@ use crate::editing::sidecar::{self, SourceEntry};
 use crate::editing::{Recipe, Sidecar};
 use crate::face::Face;
 use crate::memory;
+use crate::panics;
 use crate::photo::animation::Sequence;
 use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 use exploration::Sampling;
@@ -36,7 +37,7 @@ const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 1..=10;
 
 pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends, bundle: PathBuf, device: DeviceChoice) {
     let mut worker = Worker::new(events, wake, device);
-    worker.guarded(Job::LoadingModel, |w| w.load(bundle));
+    worker.guarded(Job::LoadingModel, |w| w.load(bundle, device));
     let mut select = Select::new();
     select.recv(&requests);
     select.recv(&renders);
@@ -72,7 +73,7 @@ struct Worker {
     editor: Option<Editor>,
     /// In the order of their opening.
     photos: Vec<OpenPhoto>,
-    /// The one that renders and exports are of.
+    /// The one on the screen: renders are of it, and it is read before all others.
     present: Option<PhotoId>,
     next_id: u64,
     active: Option<Render>,
@@ -94,7 +95,8 @@ struct Worker {
 
 struct OpenPhoto {
     id: PhotoId,
-    photo: Photo,
+    /// An export may still need it after it was closed.
+    photo: Arc<Photo>,
     /// Where its pixels are kept, if it has no file of its own.
     stored: Option<PathBuf>,
     faces: Arc<[Face]>,
@@ -111,6 +113,11 @@ impl OpenPhoto {
     /// What a render comes to: a final picture needs the photo's own stochastic latent.
     fn reachable(&self, quality: Quality) -> Quality {
         if self.latents.inferred { quality } else { Quality::Preview }
+    }
+
+    /// Whether its stochastic latent is inferred in this way, or need not be.
+    fn is_read_by(&self, inversion: Inversion) -> bool {
+        self.inversion_method.is_none_or(|method| method == inversion)
     }
 }
 
@@ -134,8 +141,15 @@ struct Render {
     busy: Duration,
 }
 
+/// A photo on its way to a file, as it was when that was asked for: it may be closed or seen through another frame meanwhile.
 struct Export {
     request: ExportRequest,
+    photo: Arc<Photo>,
+    frame: Frame,
+    /// Once the stochastic latent is known.
+    latents: Option<Latents>,
+    /// On the way there, where the open photo is no longer.
+    own_reading: Option<(Latents, Chain<4>)>,
     decode: Option<Decode>,
 }
 
@@ -181,11 +195,6 @@ impl Worker {
         self.photos.get(self.index(self.present?)?)
     }
 
-    fn present_mut(&mut self) -> Option<&mut OpenPhoto> {
-        let index = self.index(self.present?)?;
-        self.photos.get_mut(index)
-    }
-
     /// The photo whose stochastic latent is inferred next: the present one before all others.
     fn inverting(&self) -> Option<usize> {
         let inverts = |photo: &OpenPhoto| photo.inversion.is_some();
@@ -208,25 +217,19 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| f(self))) {
             Ok(Ok(())) => {}
             // A device that no longer gives back what it computed is as lost as one that panics.
-            Ok(Err(EditError::ReadBack(details))) => {
-                self.drop_jobs();
-                self.recover(job, details);
-            }
+            Ok(Err(EditError::ReadBack(details))) => self.recover(job, details),
             Ok(Err(error)) => {
                 self.drop_job(job);
                 self.fail(job, error.to_string(), format!("{error:?}"));
             }
-            Err(panic) => {
-                let details = panic_text(&*panic);
-                self.drop_jobs();
-                self.recover(job, details);
-            }
+            Err(panic) => self.recover(job, panics::text(&*panic)),
         }
     }
 
+    /// Forgets a job without a word: who calls this tells what became of it.
     fn drop_job(&mut self, job: Job) {
         match job {
-            Job::Rendering => self.active = None,
+            Job::Rendering => (self.active, self.next) = (None, None),
             Job::ReadingPhoto => self.photos.iter_mut().for_each(|photo| photo.inversion = None),
             Job::Exporting => self.export = None,
             Job::Interpolating => self.interpolation = Interpolation::default(),
@@ -237,41 +240,59 @@ impl Worker {
         }
     }
 
-    fn drop_jobs(&mut self) {
-        for job in [Job::Rendering, Job::ReadingPhoto, Job::Exporting, Job::Interpolating, Job::Sampling, Job::Inspecting] {
-            self.drop_job(job);
+    fn is_running(&self, job: Job) -> bool {
+        match job {
+            Job::Rendering => self.active.is_some() || self.next.is_some(),
+            Job::ReadingPhoto => self.inverting().is_some(),
+            Job::Exporting => self.export.is_some(),
+            Job::Interpolating => self.interpolation.has_work(),
+            Job::Sampling => self.sampling.has_work(),
+            Job::Inspecting => self.inspection.is_some(),
+            Job::Tuning => self.tuning.is_some(),
+            Job::LoadingModel | Job::OpeningPhoto | Job::Importing => false,
         }
-        self.next = None;
     }
 
-    /// What a person may cancel and what is under way of it.
-    fn cancel(&mut self) {
-        let running = [
-            (Job::ReadingPhoto, self.inverting().is_some()),
-            (Job::Exporting, self.export.is_some()),
-            (Job::Interpolating, self.interpolation.has_work()),
-            (Job::Sampling, self.sampling.has_work()),
-            (Job::Inspecting, self.inspection.is_some()),
-        ];
-        for (job, _) in running.into_iter().filter(|(_, running)| *running) {
+    /// Gives a job up. The window, which shows it as long as it runs, is told.
+    fn abandon(&mut self, job: Job) {
+        if self.is_running(job) {
             self.drop_job(job);
             self.tell(Event::Cancelled { job });
         }
     }
 
+    /// Gives up all that works with the photos' latents.
+    fn abandon_all(&mut self) {
+        // A picture is no job that the window shows.
+        self.drop_job(Job::Rendering);
+        for job in [Job::ReadingPhoto, Job::Exporting, Job::Interpolating, Job::Sampling, Job::Inspecting] {
+            self.abandon(job);
+        }
+    }
+
     /// After a panic: a GPU is given up for the CPU, since its state cannot be trusted; on the CPU the job alone is lost.
     fn recover(&mut self, job: Job, details: String) {
-        let bundle = self.editor.as_ref().map(|e| e.card.folder.clone());
+        // A model that does not load takes nothing from the one that is there.
+        let is_loading = matches!(job, Job::LoadingModel | Job::Importing);
+        let bundle = self.editor.as_ref().map(|e| e.card.folder.clone()).filter(|_| !is_loading);
+        if !is_loading {
+            self.drop_job(job);
+            self.abandon_all();
+        }
         if let (false, Some(bundle)) = (self.device == DeviceChoice::Cpu || self.on_cpu(), bundle) {
             self.device = DeviceChoice::Cpu;
             self.fail(job, "The graphics card stopped working; PDAE Studio goes on with the CPU, more slowly.".into(), details);
             self.editor = None;
-            self.guarded(Job::LoadingModel, |w| w.load(bundle));
+            self.guarded(Job::LoadingModel, |w| w.load(bundle, DeviceChoice::Cpu));
         } else {
             let message = match job {
+                Job::LoadingModel if self.editor.is_some() => {
+                    "An internal error stopped the model from loading. The one before stays in use."
+                }
                 Job::LoadingModel => {
                     "The model could not be loaded because of an internal error. Choose another model, or install this one again."
                 }
+                Job::Importing => "The model could not be imported because of an internal error. Try other files.",
                 Job::OpeningPhoto => "The photo could not be opened because of an internal error. Try another photo.",
                 _ => "An internal error stopped this picture. Your photo and sliders are safe; move a slider to try again.",
             };
@@ -285,7 +306,7 @@ impl Worker {
 
     fn handle(&mut self, request: Request) {
         match request {
-            Request::LoadBundle(path) => self.guarded(Job::LoadingModel, |w| w.load(path)),
+            Request::LoadBundle(path) => self.guarded(Job::LoadingModel, |w| w.load(path, w.device)),
             Request::Import { folder, output } => self.guarded(Job::Importing, |w| w.import(&folder, &output)),
             Request::UseDevice(choice) => self.guarded(Job::LoadingModel, |w| w.use_device(choice)),
             Request::ListDevices => self.tell(Event::Devices(device::list())),
@@ -294,44 +315,47 @@ impl Worker {
             Request::Reopen(reopening) => self.guarded(Job::OpeningPhoto, |w| w.reopen(reopening)),
             Request::Store { id, file } => self.store(id, file),
             Request::OpenSample { generation, index } => self.guarded(Job::OpeningPhoto, |w| w.open_sample(generation, index)),
-            Request::Select(id) => {
-                self.select(id);
-                if let Some(open) = self.present() {
-                    self.tell(opened(open));
+            Request::Select(id) => match self.index(id) {
+                Some(i) => {
+                    self.select(id);
+                    self.tell(opened(&self.photos[i]));
+                    self.need_inversion(i);
                 }
-            }
+                None => self.tell(Event::Cancelled { job: Job::OpeningPhoto }),
+            },
             Request::Close(id) => self.close(id),
-            Request::Reframe(frame) => self.guarded(Job::OpeningPhoto, |w| w.reframe(frame)),
+            Request::Reframe { photo, frame } => self.guarded(Job::OpeningPhoto, |w| w.reframe(photo, frame)),
             Request::Sample(request) => self.sampling.start(request),
-            Request::Inspect(request) => self.guarded(Job::Inspecting, |w| w.start_inspection(request)),
-            Request::Export(request) => self.export = Some(Export { request: *request, decode: None }),
+            Request::Inspect(request) => self.inspection = Some(Inspection::new(request)),
+            Request::Export(request) => self.start_export(*request),
             Request::ExportSequence { path, sequence, overwrite } => self.write_sequence(path, sequence, overwrite),
-            Request::Cancel => self.cancel(),
+            Request::Cancel(job) => self.abandon(job),
             #[cfg(test)]
             Request::Panic => self.guarded(Job::Rendering, |_| panic!("on purpose")),
         }
     }
 
-    fn load(&mut self, bundle: PathBuf) -> Result<(), EditError> {
-        let editor = Editor::load(&bundle, self.device)?;
-        self.drop_jobs();
+    /// Nothing of what there is changes before the model is there and has read the photos: the old one goes on where the new one, or
+    /// its device, cannot be had.
+    fn load(&mut self, bundle: PathBuf, device: DeviceChoice) -> Result<(), EditError> {
+        let editor = Editor::load(&bundle, device)?;
+        let readings = self.photos.iter().map(|open| read_frame(&editor, &open.photo, open.frame)).collect::<Result<Vec<_>, _>>()?;
+        self.abandon_all();
         self.sampling = Sampling::default();
         self.tell(Event::ModelLoaded(Arc::new(editor.card.clone())));
         self.tuning = (!editor.is_on_cpu()).then_some(0);
         if self.tuning.is_some() {
             self.tell(Event::Progress { job: Job::Tuning, done: 0, total: Editor::REHEARSALS });
         }
-        self.editor = Some(editor);
+        (self.editor, self.device) = (Some(editor), device);
         self.step_time = None;
-        for i in 0..self.photos.len() {
-            let latents = self.read_frame(&self.photos[i].photo, self.photos[i].frame)?;
-            let open = &mut self.photos[i];
+        for (open, (latents, inversion)) in self.photos.iter_mut().zip(readings) {
             open.view = View::new(&open.photo, open.frame);
-            (open.latents, open.inversion) = latents;
+            (open.latents, open.inversion) = (latents, Some(inversion));
             open.inversion_method = Some(Inversion::default());
-            if self.present == Some(self.photos[i].id) {
-                self.tell(opened(&self.photos[i]));
-            }
+        }
+        if let Some(open) = self.present() {
+            self.tell(opened(open));
         }
         // The model before is gone, too.
         memory::give_back();
@@ -342,14 +366,19 @@ impl Worker {
         let name = folder.file_name().map_or_else(|| ImportOptions::default().name, |name| name.to_string_lossy().into_owned());
         import(folder, &ImportOptions { name, ..Default::default() })?.save(output, false)?;
         self.tell(Event::Finished { job: Job::Importing });
-        self.load(output.into())
+        self.load(output.into(), self.device)
     }
 
     fn use_device(&mut self, choice: DeviceChoice) -> Result<(), EditError> {
-        let before = std::mem::replace(&mut self.device, choice);
-        let Some(bundle) = self.editor.as_ref().map(|editor| editor.card.folder.clone()) else { return Ok(()) };
-        // The old device goes on where the new one cannot be had.
-        self.load(bundle).inspect_err(|_| self.device = before)
+        match self.editor.as_ref().map(|editor| editor.card.folder.clone()) {
+            Some(bundle) => self.load(bundle, choice),
+            // For the model that is chosen next.
+            None => {
+                self.device = choice;
+                self.tell(Event::Finished { job: Job::LoadingModel });
+                Ok(())
+            }
+        }
     }
 
     /// `frame`: to be used instead of the one that is found. `stored`: where the pixels of a photo without a file are kept.
@@ -358,8 +387,8 @@ impl Worker {
         let faces: Arc<[Face]> = editor.find_faces(&photo)?.into();
         let found = || faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
         let frame = frame.unwrap_or_else(found);
-        let (latents, inversion) = self.read_frame(&photo, frame)?;
-        self.add_photo(photo, Reading { faces, frame, latents, inversion }, stored);
+        let (latents, inversion) = read_frame(editor, &photo, frame)?;
+        self.add_photo(photo, Reading { faces, frame, latents, inversion: Some(inversion) }, stored);
         Ok(())
     }
 
@@ -401,7 +430,7 @@ impl Worker {
         let Reading { faces, frame, latents, inversion } = reading;
         let view = View::new(&photo, frame);
         let inversion_method = inversion.is_some().then(Inversion::default);
-        let open = OpenPhoto { id, photo, stored, faces, frame, view, latents, inversion_method, inversion };
+        let open = OpenPhoto { id, photo: Arc::new(photo), stored, faces, frame, view, latents, inversion_method, inversion };
         self.select(id);
         self.tell(opened(&open));
         self.photos.push(open);
@@ -409,58 +438,103 @@ impl Worker {
 
     fn select(&mut self, id: PhotoId) {
         self.present = Some(id);
-        // Pictures of the photo before are no longer wanted; its reading goes on when this one's is done.
-        (self.active, self.next, self.last, self.inspection) = (None, None, None, None);
+        self.leave();
+    }
+
+    /// Pictures of the photo before are no longer wanted; its reading goes on when the next one's is done.
+    fn leave(&mut self) {
+        self.drop_job(Job::Rendering);
+        self.last = None;
+        self.abandon(Job::Inspecting);
     }
 
     fn close(&mut self, id: PhotoId) {
+        let was_reading = self.is_running(Job::ReadingPhoto);
         self.photos.retain(|photo| photo.id != id);
         memory::give_back();
+        if was_reading && !self.is_running(Job::ReadingPhoto) {
+            self.tell(Event::Cancelled { job: Job::ReadingPhoto });
+        }
+        self.abandon_work_on(id);
         if self.present == Some(id) {
             self.present = None;
-            (self.active, self.next, self.last, self.inspection) = (None, None, None, None);
+            self.leave();
         }
     }
 
-    fn reframe(&mut self, frame: Frame) -> Result<(), EditError> {
+    /// Gives up what was begun with a photo's latents and would end with others, or with none. An export has its own.
+    fn abandon_work_on(&mut self, id: PhotoId) {
+        if self.interpolation.is_of(id) {
+            self.abandon(Job::Interpolating);
+        }
+        if self.sampling.is_of(id) {
+            self.abandon(Job::Sampling);
+        }
+        if self.inspection.as_ref().is_some_and(|inspection| inspection.is_of(id)) {
+            self.abandon(Job::Inspecting);
+        }
+    }
+
+    fn reframe(&mut self, id: PhotoId, frame: Frame) -> Result<(), EditError> {
+        let (Some(editor), Some(i)) = (&self.editor, self.index(id)) else {
+            self.tell(Event::Cancelled { job: Job::OpeningPhoto });
+            return Ok(());
+        };
         // The photo stays open under its old frame should the new one fail.
-        let Some((latents, inversion)) = self.present().map(|open| self.read_frame(&open.photo, frame)).transpose()? else { return Ok(()) };
-        (self.active, self.next, self.last) = (None, None, None);
-        let Some(open) = self.present_mut() else { return Ok(()) };
+        let (latents, inversion) = read_frame(editor, &self.photos[i].photo, frame)?;
+        if self.present == Some(id) {
+            self.drop_job(Job::Rendering);
+            self.last = None;
+        }
+        self.abandon_work_on(id);
+        let open = &mut self.photos[i];
         open.view = View::new(&open.photo, frame);
-        (open.frame, open.latents, open.inversion) = (frame, latents, inversion);
+        (open.frame, open.latents, open.inversion) = (frame, latents, Some(inversion));
         open.inversion_method = Some(Inversion::default());
         let original = open.view.original();
-        self.tell(Event::Reframed { frame, original });
+        self.tell(Event::Reframed { id, frame, original });
         Ok(())
     }
 
-    /// The latents of what a frame shows of a photo, as far as they are known at once, and the start of the way to the rest.
-    fn read_frame(&self, photo: &Photo, frame: Frame) -> Result<(Latents, Option<Chain<4>>), EditError> {
-        let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
-        let latents = editor.read(&editor.cut(photo, frame))?;
-        let inversion = editor.inversion(&latents, Recipe::INVERSION_STEPS, Inversion::default());
-        Ok((latents, Some(inversion)))
+    /// Starts the way to a photo's stochastic latent unless it is known or under way: reading may have been cancelled.
+    fn need_inversion(&mut self, index: usize) {
+        let (Some(editor), Some(open)) = (&self.editor, self.photos.get_mut(index)) else { return };
+        if open.latents.inferred || open.inversion.is_some() {
+            return;
+        }
+        open.latents.passed.clear();
+        open.inversion = Some(editor.inversion(&open.latents, Recipe::INVERSION_STEPS, open.inversion_method.unwrap_or_default()));
+    }
+
+    /// The same, and the next step of it.
+    fn step_needed_inversion(&mut self, index: usize) -> Result<(), EditError> {
+        self.need_inversion(index);
+        self.step_inversion(index)
     }
 
     /// Reads the present photo's stochastic latent again if a recipe wants it inferred in another way.
     fn follow_inversion(&mut self, wanted: Inversion) {
         let open = self.photos.iter_mut().find(|photo| Some(photo.id) == self.present);
         let (Some(editor), Some(open)) = (&self.editor, open) else { return };
-        if open.inversion_method.is_none_or(|method| method == wanted) {
+        if open.is_read_by(wanted) {
             return;
         }
         open.inversion_method = Some(wanted);
         (open.latents.x_t, open.latents.inferred) = (editor.noise(Latents::UNINFERRED_SEED), false);
-        open.latents.passed.clear();
-        open.inversion = Some(editor.inversion(&open.latents, Recipe::INVERSION_STEPS, wanted));
         // What was decoded from the other stochastic latent cannot be compared with what comes.
         open.view.forget_bases();
-        (self.active, self.next) = (None, None);
+        open.inversion = None;
+        let id = open.id;
+        self.drop_job(Job::Rendering);
+        self.abandon_work_on(id);
     }
 
     fn take_render(&mut self, request: RenderRequest) {
+        // The window cannot know yet that another photo has taken that one's place; it asks again when it does.
+        let Some(i) = self.index(request.photo).filter(|_| self.present == Some(request.photo)) else { return };
         self.follow_inversion(request.recipe.inversion);
+        // Somebody is at work on the photo, even if they cancelled reading it before.
+        self.need_inversion(i);
         self.last = Some(request.clone());
         let Some(open) = self.present() else { return };
         let settings = whole(&request.recipe, open);
@@ -617,23 +691,34 @@ impl Worker {
         Ok(())
     }
 
+    fn start_export(&mut self, request: ExportRequest) {
+        match self.index(request.photo).map(|i| &self.photos[i]) {
+            Some(open) => {
+                let is_read = open.latents.inferred && open.is_read_by(request.recipe.inversion);
+                let (photo, frame, latents) = (open.photo.clone(), open.frame, is_read.then(|| open.latents.clone()));
+                self.export = Some(Export { request, photo, frame, latents, own_reading: None, decode: None });
+            }
+            None => self.tell(Event::Cancelled { job: Job::Exporting }),
+        }
+    }
+
     fn step_export(&mut self) -> Result<(), EditError> {
-        let open = self.photos.iter().find(|photo| Some(photo.id) == self.present);
-        let (Some(editor), Some(open), Some(export)) = (&self.editor, open, &mut self.export) else {
-            self.export = None;
-            return Ok(());
-        };
+        if self.export.as_ref().is_some_and(|export| export.latents.is_none()) {
+            return self.step_export_reading();
+        }
+        let (Some(editor), Some(export)) = (&self.editor, &mut self.export) else { return Err(EditError::NoModel) };
+        let Some(latents) = &export.latents else { return Ok(()) };
         let recipe = &export.request.recipe;
-        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(&open.latents, recipe, recipe.steps));
+        let decode = export.decode.get_or_insert_with(|| editor.decode_pair(latents, recipe, recipe.steps));
         if editor.step(decode) {
             let (done, total) = (decode.chain.done(), decode.chain.steps());
             self.tell(Event::Progress { job: Job::Exporting, done, total });
             return Ok(());
         }
-        let Some(Export { request, decode: Some(decode) }) = self.export.take() else { return Ok(()) };
-        let ExportRequest { path, recipe, options, crop, save_recipe } = request;
+        let Some(Export { request, photo, frame, decode: Some(decode), .. }) = self.export.take() else { return Ok(()) };
+        let ExportRequest { path, recipe, options, crop, save_recipe, .. } = request;
         let upsampling = Upsampling::default();
-        let edited = editor.finish(&open.photo, open.frame, decode, crop, upsampling)?;
+        let edited = editor.finish(&photo, frame, decode, crop, upsampling)?;
         photo::write(&edited, &path, &options)?;
         drop(edited);
         memory::give_back();
@@ -641,10 +726,10 @@ impl Worker {
             let sidecar = Sidecar {
                 format: sidecar::FORMAT,
                 program: Sidecar::program(),
-                source: SourceEntry::of(&open.photo),
+                source: SourceEntry::of(&photo),
                 model: editor.model_entry(),
-                frame: open.frame,
-                seed: (!open.latents.inferred).then_some(Latents::UNINFERRED_SEED),
+                frame,
+                seed: None,
                 inversion_steps: (recipe.steps != Recipe::INVERSION_STEPS).then_some(Recipe::INVERSION_STEPS),
                 recipe,
                 crop,
@@ -654,6 +739,36 @@ impl Worker {
             sidecar.write(&sidecar::path_beside(&path), options.overwrite)?;
         }
         self.tell(Event::Exported { path });
+        Ok(())
+    }
+
+    /// One step towards the stochastic latent that an export decodes: the open photo's. Where the photo was closed meanwhile, or is seen
+    /// in another way, the export reads it for itself.
+    fn step_export_reading(&mut self) -> Result<(), EditError> {
+        let (Some(editor), Some(export)) = (&self.editor, &mut self.export) else { return Err(EditError::NoModel) };
+        let inversion = export.request.recipe.inversion;
+        let is_as_it_was = |open: &OpenPhoto| open.id == export.request.photo && open.frame == export.frame && open.is_read_by(inversion);
+        if let Some(i) = self.photos.iter().position(is_as_it_was).filter(|_| export.own_reading.is_none()) {
+            if !self.photos[i].latents.inferred {
+                return self.step_needed_inversion(i);
+            }
+            export.latents = Some(self.photos[i].latents.clone());
+            return Ok(());
+        }
+        let (mut latents, mut chain) = match export.own_reading.take() {
+            Some(reading) => reading,
+            None => {
+                let latents = editor.read(&editor.cut(&export.photo, export.frame))?;
+                let chain = editor.inversion(&latents, Recipe::INVERSION_STEPS, inversion);
+                (latents, chain)
+            }
+        };
+        if editor.step_inversion(&mut chain, &mut latents) {
+            export.own_reading = Some((latents, chain));
+        } else {
+            (latents.x_t, latents.inferred) = (chain.x, true);
+            export.latents = Some(latents);
+        }
         Ok(())
     }
 
@@ -672,6 +787,13 @@ impl Worker {
             self.fail(Job::Exporting, "The pictures could not be written. Close some programs and try again.".into(), error.to_string());
         }
     }
+}
+
+/// The latents of what a frame shows of a photo, as far as they are known at once, and the start of the way to the rest.
+fn read_frame(editor: &Editor, photo: &Photo, frame: Frame) -> Result<(Latents, Chain<4>), EditError> {
+    let latents = editor.read(&editor.cut(photo, frame))?;
+    let inversion = editor.inversion(&latents, Recipe::INVERSION_STEPS, Inversion::default());
+    Ok((latents, inversion))
 }
 
 /// How a recipe is decoded to its end.
@@ -693,14 +815,6 @@ fn opened(open: &OpenPhoto) -> Event {
         made_up: open.inversion_method.is_none(),
         original: open.view.original(),
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic without a message".into())
 }
 
 #[cfg(test)]

@@ -281,6 +281,11 @@ impl Autoencoder {
     pub fn sample_latents(&self, z_t: Tensor<2>, steps: usize) -> Option<Tensor<2>> {
         Some(self.latent_dpm.as_ref()?.sample(z_t, steps))
     }
+
+    /// The same from standard normal noise, started as published.
+    pub fn sample_latents_from_noise(&self, noise: Tensor<2>, steps: usize) -> Option<Tensor<2>> {
+        Some(self.latent_dpm.as_ref()?.sample_from_noise(noise, steps))
+    }
 }
 
 /// The values of a tensor of the CPU's, whose memory is at hand.

@@ -68,7 +68,12 @@ impl LatentDpm {
         h
     }
 
-    /// Normalised latents from noise `z_t` (`[batch, latent]`) in `steps` DDIM steps, in [-1, 1] as the published loop leaves them.
+    /// Normalised latents from standard normal noise (`[batch, latent]`), which the published code clamps before its loop begins.
+    pub fn sample_from_noise(&self, noise: Tensor<2>, steps: usize) -> Tensor<2> {
+        self.sample(noise.clamp(-1.0, 1.0), steps)
+    }
+
+    /// Normalised latents from a `z_t` as it is, in `steps` DDIM steps, in [-1, 1] as the published loop leaves them.
     pub fn sample(&self, z_t: Tensor<2>, steps: usize) -> Tensor<2> {
         let schedule = Schedule::for_latents();
         let mut chain = Chain::new(&schedule, steps, Direction::Decode, z_t);

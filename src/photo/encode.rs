@@ -12,7 +12,7 @@ use tiff::tags::{ExtraSamples, Tag};
 
 use super::exif::{TiffDirectories, write_fields};
 use super::export::Attachments;
-use super::pixels::Sample;
+use super::pixels::{self, Sample};
 use super::{ExportFormat, Photo, Pixels};
 
 /// JPEG's markers for what applications add.
@@ -111,7 +111,7 @@ fn over_white(pixels: &Pixels) -> Pixels {
         for [rgb @ .., alpha] in samples.as_chunks_mut::<4>().0 {
             let share = alpha.to_unit();
             for v in rgb {
-                *v = S::from_unit(v.to_unit() * share + (1.0 - share));
+                *v = S::from_unit(pixels::over_white(v.to_unit(), share));
             }
             *alpha = S::from_unit(1.0);
         }

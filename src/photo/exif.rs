@@ -14,6 +14,8 @@ const PIXEL_X_DIMENSION: u16 = 0xa002;
 const PIXEL_Y_DIMENSION: u16 = 0xa003;
 const THUMBNAIL_OFFSET: u16 = 0x0201;
 const THUMBNAIL_LENGTH: u16 = 0x0202;
+const STRIP_OFFSETS: u16 = 0x0111;
+const STRIP_LENGTHS: u16 = 0x0117;
 
 const XMP: u16 = 700;
 const ICC_PROFILE: u16 = 34675;
@@ -77,6 +79,22 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// All values of an entry that may have several: they lie in its value field if they fit there.
+    fn values(&self, entry: &Entry) -> Option<Vec<usize>> {
+        let size = match entry.kind {
+            SHORT => 2,
+            LONG => 4,
+            _ => return None,
+        };
+        let count = self.u32_at(entry.value_at.checked_sub(4)?)? as usize;
+        let start = if count <= 4 / size { entry.value_at } else { self.u32_at(entry.value_at)? as usize };
+        // What is no number of values is not looked up one by one.
+        self.bytes.get(start..start.checked_add(count.checked_mul(size)?)?)?;
+        let value =
+            |i| if size == 2 { self.u16_at(start + 2 * i).map(usize::from) } else { self.u32_at(start + 4 * i).map(|v| v as usize) };
+        (0..count).map(value).collect()
+    }
+
     /// The entries of the directory at `at`, and where the offset of the next one is kept.
     fn directory(&self, at: usize) -> Option<(Vec<Entry>, usize)> {
         let count = usize::from(self.u16_at(at)?);
@@ -108,9 +126,14 @@ fn drop_thumbnail(block: &mut Block, next: usize) -> Option<()> {
     let second = block.u32_at(next)? as usize;
     block.bytes.get_mut(next..next + 4)?.fill(0);
     let (entries, _) = block.directory(second)?;
-    let value = |tag| entries.iter().find(|e| e.tag == tag).and_then(|e| block.value(e)).map(|v| v as usize);
-    let (start, length) = (value(THUMBNAIL_OFFSET)?, value(THUMBNAIL_LENGTH)?);
-    block.bytes.get_mut(start..start.checked_add(length)?)?.fill(0);
+    let values = |tag| entries.iter().find(|e| e.tag == tag).and_then(|e| block.values(e)).unwrap_or_default();
+    // As a JPEG, or uncompressed in strips.
+    let [starts, lengths] = [[THUMBNAIL_OFFSET, STRIP_OFFSETS], [THUMBNAIL_LENGTH, STRIP_LENGTHS]].map(|tags| tags.map(values).concat());
+    for (start, length) in starts.into_iter().zip(lengths) {
+        if let Some(bytes) = block.bytes.get_mut(start..start.saturating_add(length)) {
+            bytes.fill(0);
+        }
+    }
     Some(())
 }
 

@@ -116,7 +116,9 @@ pub(super) fn write_with<E: std::fmt::Display>(
 }
 
 fn attachments(photo: &Photo, options: &ExportOptions) -> Attachments {
-    let source = (photo.is_edited && options.state_source).then_some(DigitalSource::CompositeWithTrainedAlgorithmicMedia);
+    // An edit of what a model has made throughout is still that.
+    let edit = photo.is_edited.then_some(DigitalSource::CompositeWithTrainedAlgorithmicMedia);
+    let source = photo.made_by.or(edit).filter(|_| options.state_source);
     let mut kept = if options.keep_metadata { photo.metadata.clone() } else { Default::default() };
     if let Some(exif) = &mut kept.exif {
         exif::set_size(exif, photo.width(), photo.height());

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::pixels::Sample;
+use super::pixels::{Sample, over_white};
+use super::xmp::{self, DigitalSource};
 use super::{Pixels, Profile, exif, heic};
 
 /// A photo in memory, upright, in its own depth and colour space.
@@ -32,6 +33,8 @@ pub struct Photo {
     pub sha256: Option<String>,
     /// Whether any pixel is no longer the file's own.
     pub is_edited: bool,
+    /// What a trained model had to do with it before any edit.
+    pub made_by: Option<DigitalSource>,
 }
 
 /// What a file says beside its pixels, made to describe the upright picture.
@@ -137,6 +140,7 @@ impl Photo {
         }
         let mut photo = Self::from_image(image, name)?;
         photo.profile = icc.and_then(|icc| Profile::read(&icc, photo.is_grey));
+        photo.made_by = metadata.xmp.as_deref().and_then(xmp::source);
         photo.metadata = metadata;
         photo.sha256 = Some(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect());
         Ok(photo)
@@ -159,6 +163,7 @@ impl Photo {
             metadata: Metadata::default(),
             sha256: None,
             is_edited: false,
+            made_by: None,
         })
     }
 
@@ -182,6 +187,7 @@ impl Photo {
             has_alpha: false,
             is_grey: false,
             is_edited: true,
+            made_by: self.made_by,
             profile: None,
             name: self.name.clone(),
             path: self.path.clone(),
@@ -224,7 +230,7 @@ impl Photo {
             let values: Vec<f32> = pixels.clone().flat_map(|[r, g, b, _]| [r, g, b]).collect();
             let values = profile.map_or_else(|| values.clone(), |p| p.to_srgb(&values));
             for (i, [.., alpha]) in pixels.enumerate() {
-                let over = |v: f32| u8::from_unit(v * alpha + (1.0 - alpha));
+                let over = |v: f32| u8::from_unit(over_white(v, alpha));
                 out.put_pixel(i as u32, row, Rgb([over(values[3 * i]), over(values[3 * i + 1]), over(values[3 * i + 2])]));
             }
         }

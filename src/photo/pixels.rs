@@ -13,11 +13,17 @@ pub enum Pixels {
 }
 
 /// A channel value as a share of its range.
-pub(super) trait Sample: Copy {
+pub(crate) trait Sample: Copy {
     /// 0 to 1.
     fn to_unit(self) -> f32;
     /// The nearest value to `unit`, clipped to [0, 1].
     fn from_unit(unit: f32) -> Self;
+}
+
+/// A channel value over white, both as shares of the range.
+#[inline]
+pub(crate) fn over_white(unit: f32, alpha: f32) -> f32 {
+    unit * alpha + (1.0 - alpha)
 }
 
 impl Sample for u8 {

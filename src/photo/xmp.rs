@@ -28,6 +28,7 @@ const RDF: &[u8] = b"http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 const IPTC_EXTENSION: &[u8] = b"http://iptc.org/std/Iptc4xmpExt/2008-02-29/";
 const TIFF: &[u8] = b"http://ns.adobe.com/tiff/1.0/";
 const BASIC: &[u8] = b"http://ns.adobe.com/xap/1.0/";
+const SOURCE_TYPE: &[u8] = b"DigitalSourceType";
 const NOTE: &[u8] = b"http://ns.adobe.com/xmp/note/";
 
 /// A packet with a statement on how the picture was made, and nothing else.
@@ -41,6 +42,39 @@ pub fn statement(source: DigitalSource) -> Vec<u8> {
         source.uri()
     );
     packet.into_bytes()
+}
+
+/// What a packet says of the part that a trained model had in a picture, in either way to write a property.
+pub fn source(packet: &[u8]) -> Option<DigitalSource> {
+    let mut reader = NsReader::from_str(std::str::from_utf8(packet).ok()?.trim_end_matches('\0'));
+    let known = |uri: &str| {
+        let all = [DigitalSource::TrainedAlgorithmicMedia, DigitalSource::CompositeWithTrainedAlgorithmicMedia];
+        all.into_iter().find(|source| source.uri() == uri.trim())
+    };
+    let mut inside = false;
+    loop {
+        match reader.read_event().ok()? {
+            Event::Eof => return None,
+            Event::Start(start) | Event::Empty(start) => {
+                inside = is(reader.resolver().resolve_element(start.name()), IPTC_EXTENSION, SOURCE_TYPE);
+                for attribute in start.attributes().flatten() {
+                    let is_source = is(reader.resolver().resolve_attribute(attribute.key), IPTC_EXTENSION, SOURCE_TYPE);
+                    // `inside`: as the element's `rdf:resource`.
+                    let stated = std::str::from_utf8(&attribute.value).ok().filter(|_| is_source || inside).and_then(known);
+                    if stated.is_some() {
+                        return stated;
+                    }
+                }
+            }
+            Event::Text(text) if inside => {
+                let stated = std::str::from_utf8(&text).ok().and_then(known);
+                if stated.is_some() {
+                    return stated;
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A photo's own packet for its upright copy: without orientation, size and previews, which are no longer true, and with a
@@ -100,7 +134,7 @@ fn is_dropped((namespace, local): Resolved, source: Option<DigitalSource>) -> bo
         (n, b"Thumbnails") => n == BASIC,
         // The rest of a long packet lies elsewhere in a JPEG and is not read.
         (n, b"HasExtendedXMP") => n == NOTE,
-        (n, b"DigitalSourceType") => n == IPTC_EXTENSION && source.is_some(),
+        (n, SOURCE_TYPE) => n == IPTC_EXTENSION && source.is_some(),
         _ => false,
     }
 }
@@ -185,6 +219,19 @@ mod tests {
 
     #[test]
     fn a_new_packet_can_be_read_again() {
+        for source in [DigitalSource::TrainedAlgorithmicMedia, DigitalSource::CompositeWithTrainedAlgorithmicMedia] {
+            assert_eq!(self::source(&statement(source)), Some(source));
+            assert_eq!(self::source(&rewritten(CAMERA.as_bytes(), Some(source)).unwrap()), Some(source));
+            let attribute = CAMERA.replace("digitalCapture", source.uri());
+            assert_eq!(self::source(attribute.as_bytes()), Some(source));
+            let resource = String::from_utf8(statement(source)).unwrap();
+            let resource = resource.replace(
+                &format!("DigitalSourceType>{}</Iptc4xmpExt:DigitalSourceType", source.uri()),
+                &format!("DigitalSourceType rdf:resource=\"{}\"/", source.uri()),
+            );
+            assert_eq!(self::source(resource.as_bytes()), Some(source), "{resource}");
+        }
+        assert_eq!(self::source(CAMERA.as_bytes()), None);
         let packet = statement(DigitalSource::TrainedAlgorithmicMedia);
         assert!(text(rewritten(&packet, None)).contains("/trainedAlgorithmicMedia"));
     }

@@ -92,8 +92,8 @@ impl StudioApp {
         let strip = Frame::new().inner_margin(Margin::ZERO);
         let panel = Panel::bottom("progress").exact_size(40.0).frame(strip).show_separator_line(false);
         let hint = (self.shows_hint && self.workspace == Workspace::Photo && quality.is_some()).then_some(HINT);
-        if panel.show(ui, |ui| self.jobs.show(ui, quality, hint)).inner {
-            self.send(Request::Cancel);
+        if let Some(job) = panel.show(ui, |ui| self.jobs.show(ui, quality, hint)).inner {
+            self.send(Request::Cancel(job));
         }
     }
 

@@ -36,9 +36,7 @@ impl StudioApp {
                 }
             }
             other => {
-                if let Some(Held { attribute, from, moved }) = self.held.take() {
-                    let change = if moved { Change::Whole } else { Change::Nudge(attribute) };
-                    self.history.commit(&from, &self.recipe, change, now);
+                if let Some(from) = self.commit_held(now) {
                     if self.recipe != from || changed {
                         self.render(Quality::Final);
                     }
@@ -60,5 +58,27 @@ impl StudioApp {
                 ctx.request_repaint_after(Duration::from_secs_f64(time - now));
             }
         }
+    }
+
+    /// Makes what a held slider has done an undo step; returns the recipe before.
+    fn commit_held(&mut self, now: f64) -> Option<Recipe> {
+        let Held { attribute, from, moved } = self.held.take()?;
+        let change = if moved { Change::Whole } else { Change::Nudge(attribute) };
+        self.history.commit(&from, &self.recipe, change, now);
+        Some(from)
+    }
+
+    /// Another photo takes the place of the one whose slider may be held.
+    pub(super) fn let_go(&mut self, ctx: &egui::Context) {
+        let now = ctx.input(|input| input.time);
+        self.drags_on |= self.commit_held(now).is_some();
+    }
+
+    /// Whether a slider still follows a drag that began on another photo, which is not for this one.
+    pub(super) fn drags_on(&mut self, ctx: &egui::Context) -> bool {
+        let (down, released) = ctx.input(|input| (input.pointer.any_down(), input.pointer.any_released()));
+        let drags_on = self.drags_on && (down || released);
+        self.drags_on = drags_on && !released;
+        drags_on
     }
 }

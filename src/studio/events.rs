@@ -2,6 +2,7 @@
 
 use super::history_strip::Looks;
 use super::picture::Shown;
+use super::session::Restoring;
 use super::shelf::{self, Kept, Shelved};
 use super::status::OpenPhoto;
 use super::{SAMPLE_NAME, StudioApp, Workspace};
@@ -21,7 +22,6 @@ impl StudioApp {
     pub(super) fn set_kept(&mut self, kept: Kept) {
         let Kept { recipe, history, snapshots, looks } = kept;
         (self.recipe, self.history, self.snapshots, self.looks) = (recipe, history, snapshots, looks);
-        self.held = None;
     }
 
     fn keep_look(&mut self, ctx: &egui::Context, picture: &image::RgbImage) {
@@ -50,9 +50,20 @@ impl StudioApp {
                 self.inspector.forget();
                 self.looks = Looks::default();
                 self.step = None;
+                self.restore_waiting();
+            }
+            // The engine did not know yet that it was closed, and has made it the present one.
+            Event::PhotoOpened { id, .. } if self.shelf.was_closed(id) => {
+                self.jobs.ended(Job::OpeningPhoto);
+                if let Some(present) = self.shelf.present() {
+                    self.go_back_to(present);
+                }
             }
             Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame, made_up } => {
                 self.jobs.ended(Job::OpeningPhoto);
+                if self.shelf.present() != Some(id) {
+                    self.let_go(ctx);
+                }
                 self.framing.open([width, height], faces, frame, made_up);
                 let photo = OpenPhoto { name, width, height };
                 let thumbnail = shelf::thumbnail(ctx, &original, width, frame);
@@ -71,7 +82,9 @@ impl StudioApp {
                     thumbnail,
                     kept: Kept::default(),
                 };
-                let kept = self.shelf.place(shelved).or(before);
+                let (name, path) = (photo.name.clone(), shelved.path.clone());
+                let missing = |restoring: &mut Restoring| restoring.take_missing(&name, path.as_ref());
+                let kept = self.shelf.place(shelved).or(before).or_else(|| missing(&mut self.restoring));
                 if kept.is_none() && self.workspace == Workspace::Interpolate {
                     self.interpolate.opened(id);
                 }
@@ -88,15 +101,25 @@ impl StudioApp {
                     self.go_on_restoring();
                 }
             }
-            // The photo stays the same, and so does where the person looks at it.
-            Event::Reframed { frame, original } => {
+            Event::Reframed { id, frame, original } => {
                 self.jobs.ended(Job::OpeningPhoto);
-                self.framing.reframed(frame);
-                let width = self.photo.as_ref().map_or(1, |photo| photo.width);
-                self.shelf.reframe(frame, self.framing.is_set(), shelf::thumbnail(ctx, &original, width, frame));
-                self.looks = Looks::default();
-                self.render(Quality::Final);
-                self.picture.forget_edits(self.generation);
+                // What was made of what the other frame showed.
+                self.interpolate.forget();
+                let is_present = self.shelf.present() == Some(id);
+                if is_present {
+                    self.framing.reframed(frame);
+                }
+                // The faces of another photo are not at hand; its frame was chosen, or it would not change.
+                let is_set = !is_present || self.framing.is_set();
+                let width = self.shelf.get(id).map_or(1, |shelved| shelved.photo.width);
+                self.shelf.reframe(id, frame, is_set, shelf::thumbnail(ctx, &original, width, frame));
+                // The photo stays the same, and so does where the person looks at it.
+                if is_present {
+                    self.looks = Looks::default();
+                    self.inspector.forget();
+                    self.render(Quality::Final);
+                    self.picture.forget_edits(self.generation);
+                }
             }
             Event::LatentsReady => self.jobs.ended(Job::ReadingPhoto),
             Event::Progress { job, done, total } => self.jobs.progress(job, done, total),
@@ -128,15 +151,18 @@ impl StudioApp {
             }
             Event::Cancelled { job } => {
                 self.jobs.ended(job);
-                if job == Job::Interpolating {
-                    self.interpolate.ended(true);
+                match job {
+                    Job::Interpolating => self.interpolate.ended(true),
+                    // By whom it is not known: the model may have changed under it.
+                    Job::Exporting => self.notices.tell("The photo was not saved"),
+                    _ => {}
                 }
             }
             Event::Failed { job, message, details } => {
                 self.jobs.ended(job);
                 match job {
                     Job::Interpolating => self.interpolate.ended(true),
-                    Job::OpeningPhoto => self.go_on_restoring(),
+                    Job::OpeningPhoto => self.restoring_failed(),
                     _ => {}
                 }
                 self.notices.trouble(message, details);

@@ -12,8 +12,8 @@ use super::interpolation::{field, row};
 use super::picture;
 use super::tokens::{Palette, radius, size, space};
 use crate::editing::Recipe;
-use crate::engine::Request;
 use crate::engine::exploration::{SampleRequest, SampleSource};
+use crate::engine::{PhotoId, Request};
 
 /// Faces in a grid.
 const COUNTS: std::ops::RangeInclusive<usize> = 1..=60;
@@ -52,7 +52,8 @@ impl Default for Explore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Means {
     pub has_latent_dpm: bool,
-    pub has_photo: bool,
+    /// The present photo.
+    pub photo: Option<PhotoId>,
 }
 
 impl Means {
@@ -60,7 +61,7 @@ impl Means {
     fn missing(self, source: Source) -> Option<&'static str> {
         match source {
             Source::Nothing if !self.has_latent_dpm => Some("This model cannot make faces up: it comes without a latent DPM."),
-            Source::Photo if !self.has_photo => Some("Open a photo first; its face is then varied."),
+            Source::Photo if self.photo.is_none() => Some("Open a photo first; its face is then varied."),
             _ => None,
         }
     }
@@ -86,13 +87,13 @@ impl Explore {
     }
 
     /// A request for a grid as the options say. `recipe` is the present photo's.
-    fn request(&mut self, recipe: &Recipe, steps: usize) -> Request {
+    fn request(&mut self, photo: Option<PhotoId>, recipe: &Recipe, steps: usize) -> Request {
         self.generation += 1;
         self.wanted = self.count;
         self.faces.clear();
-        let source = match self.source {
-            Source::Nothing => SampleSource::Unconditional,
-            Source::Photo => SampleSource::Variations { recipe: recipe.clone(), amount: f64::from(self.amount) / 100.0 },
+        let source = match photo.filter(|_| self.source == Source::Photo) {
+            None => SampleSource::Unconditional,
+            Some(photo) => SampleSource::Variations { photo, recipe: recipe.clone(), amount: f64::from(self.amount) / 100.0 },
         };
         Request::Sample(SampleRequest { generation: self.generation, source, seed: self.seed, count: self.count, steps })
     }
@@ -128,11 +129,11 @@ impl Explore {
                 let palette = Palette::of(ui.visuals());
                 let text = egui::RichText::new("Make faces").color(palette.on_accent);
                 if ui.add_sized(vec2(width, size::ROW), Button::new(text).fill(palette.accent)).clicked() {
-                    wanted = Some(self.request(recipe, steps));
+                    wanted = Some(self.request(means.photo, recipe, steps));
                 }
                 if ui.add_sized(vec2(width, size::ROW), Button::new("Others")).on_hover_text("The same with the next seeds").clicked() {
                     self.seed = self.seed.wrapping_add(self.count as u64);
-                    wanted = Some(self.request(recipe, steps));
+                    wanted = Some(self.request(means.photo, recipe, steps));
                 }
             });
             ui.add_space(space::M);
@@ -223,8 +224,8 @@ mod tests {
     #[test]
     fn faces_of_an_older_grid_are_not_shown() {
         let (mut explore, ctx) = (Explore::default(), egui::Context::default());
-        explore.request(&Recipe::default(), 3);
-        explore.request(&Recipe::default(), 3);
+        explore.request(None, &Recipe::default(), 3);
+        explore.request(None, &Recipe::default(), 3);
         explore.take_face(&ctx, 1, 0, &RgbImage::new(4, 4));
         assert_eq!(explore.faces_there(), 0);
         explore.take_face(&ctx, 2, 0, &RgbImage::new(4, 4));
@@ -233,9 +234,9 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let means = Means { has_latent_dpm: false, has_photo: false };
+        let means = Means { has_latent_dpm: false, photo: None };
         assert!(means.missing(Source::Nothing).is_some_and(|text| text.contains("latent DPM")));
         assert!(means.missing(Source::Photo).is_some());
-        assert_eq!(Means { has_latent_dpm: true, has_photo: true }.missing(Source::Nothing), None);
+        assert_eq!(Means { has_latent_dpm: true, photo: Some(PhotoId(1)) }.missing(Source::Nothing), None);
     }
 }

@@ -317,11 +317,20 @@ pub fn path_from_text(text: &str) -> PathBuf {
     let text = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
     let text = without_folder_before(unquoted(text));
     if let Some(address) = text.strip_prefix("file://") {
-        return PathBuf::from(percent_decoded(address));
+        return PathBuf::from(address_path(&percent_decoded(address), cfg!(windows)));
     }
-    match (text.strip_prefix("~/"), std::env::home_dir()) {
+    let in_home = text.strip_prefix('~').and_then(|rest| rest.strip_prefix(std::path::is_separator));
+    match (in_home, std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(text),
+    }
+}
+
+/// The path of an address: on Windows the slash before a drive (`/C:/a.png`) is none of its own.
+fn address_path(path: &str, windows: bool) -> &str {
+    match path.as_bytes() {
+        [b'/', drive, b':', ..] if windows && drive.is_ascii_alphabetic() => &path[1..],
+        _ => path,
     }
 }
 
@@ -371,6 +380,9 @@ mod tests {
         assert_eq!(path_from_text("file:///tmp/a%20b.png"), PathBuf::from("/tmp/a b.png"));
         assert_eq!(path_from_text("file:///tmp/100%"), PathBuf::from("/tmp/100%"));
         assert_eq!(path_from_text(""), PathBuf::new());
+        assert_eq!(path_from_text("~/a.png"), std::env::home_dir().unwrap().join("a.png"));
+        assert_eq!(["/C:/a b.png", "/tmp/a.png"].map(|path| address_path(path, true)), ["C:/a b.png", "/tmp/a.png"]);
+        assert_eq!(address_path("/C:/a b.png", false), "/C:/a b.png");
         let folder = tempfile::tempdir().unwrap();
         let behind = |text: &str| path_from_text(&format!("{}/{text}", folder.path().display()));
         assert_eq!(behind("/nowhere/at all/a.png"), PathBuf::from("/nowhere/at all/a.png"));

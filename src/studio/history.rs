@@ -113,10 +113,6 @@ impl History {
     pub fn can_redo(&self) -> bool {
         !self.future.is_empty()
     }
-
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 #[cfg(test)]

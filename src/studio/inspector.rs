@@ -15,8 +15,8 @@ use super::sliders::Touch;
 use super::tokens::{Palette, radius, size, space};
 use crate::diffusion::{Inversion, Solver};
 use crate::editing::Recipe;
-use crate::engine::Request;
 use crate::engine::inspection::{ChainPicture, GapPoint, InspectRequest};
+use crate::engine::{PhotoId, Request};
 
 /// Timesteps at which the gap is measured.
 const GAP_POINTS: usize = 24;
@@ -147,12 +147,13 @@ impl Inspector {
     }
 
     /// Draws the box while it is open; returns a request for another look.
-    pub fn show(&mut self, ctx: &egui::Context, recipe: &Recipe, can_look: bool) -> Option<Request> {
+    /// `photo`: the present one, once it is read.
+    pub fn show(&mut self, ctx: &egui::Context, recipe: &Recipe, photo: Option<PhotoId>) -> Option<Request> {
         if !self.is_open {
             return None;
         }
         // The first look needs no click.
-        let mut look = self.looked_at.is_none() && can_look;
+        let mut look = self.looked_at.is_none();
         let frame = egui::Frame::window(&ctx.global_style()).shadow(egui::Shadow::NONE);
         let modal = egui::Modal::new(egui::Id::unique("inspector")).frame(frame).show(ctx, |ui| {
             ui.set_width(WIDTH);
@@ -170,7 +171,7 @@ impl Inspector {
                 let close = ui.button("Close").clicked();
                 let stale = self.looked_at.as_ref() != Some(recipe);
                 look |= ui
-                    .add_enabled(stale && can_look, Button::new("Look again"))
+                    .add_enabled(stale && photo.is_some(), Button::new("Look again"))
                     .on_hover_text("With the sliders as they are now")
                     .clicked();
                 close
@@ -178,11 +179,10 @@ impl Inspector {
             .inner
         });
         self.is_open = !(modal.inner || modal.should_close());
-        look.then(|| {
-            self.forget();
-            self.looked_at = Some(recipe.clone());
-            Request::Inspect(InspectRequest { generation: self.generation, recipe: recipe.clone(), gap_points: GAP_POINTS })
-        })
+        let photo = photo.filter(|_| look)?;
+        self.forget();
+        self.looked_at = Some(recipe.clone());
+        Some(Request::Inspect(InspectRequest { generation: self.generation, photo, recipe: recipe.clone(), gap_points: GAP_POINTS }))
     }
 
     fn show_chain(&self, ui: &mut Ui) {

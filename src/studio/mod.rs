@@ -202,6 +202,8 @@ pub struct StudioApp {
     snapshots: Vec<Snapshot>,
     looks: Looks,
     held: Option<Held>,
+    /// The photo whose slider is held is no longer the present one: what the pointer does until it is let go means nothing.
+    drags_on: bool,
     /// When a small change is to be refined, in the frame clock's seconds.
     settle_at: Option<f64>,
     /// Of the last render request.
@@ -275,6 +277,7 @@ impl StudioApp {
             snapshots: Vec::new(),
             looks: Looks::default(),
             held: None,
+            drags_on: false,
             settle_at: None,
             generation: 0,
             picture: Picture::default(),
@@ -327,18 +330,20 @@ impl StudioApp {
         settings.session
     }
 
-    /// The named photo; else what was open the last time; else the sample.
-    fn open_first(&mut self, photo: Option<PathBuf>, session: Vec<SavedPhoto>) {
+    /// What was open the last time, and the named photo in front of it; the sample where there is neither.
+    fn open_first(&mut self, photo: Option<PathBuf>, mut session: Vec<SavedPhoto>) {
         if self.engine.is_none() {
-            return;
+            return self.keep_session(session);
         }
+        // The next start may be from another folder.
+        let photo = photo.map(|path| std::path::absolute(&path).unwrap_or(path));
+        let was_open = photo.as_ref().is_some_and(|path| session::put_in_front(&mut session, path));
+        let restores = self.restore(session);
         match photo {
+            Some(path) if was_open => self.remember_path(&path),
             Some(path) => self.open_path(path),
-            None => {
-                if !self.restore(session) {
-                    self.open_sample();
-                }
-            }
+            None if restores => {}
+            None => self.open_sample(),
         }
     }
 
@@ -418,12 +423,14 @@ impl StudioApp {
     }
 
     fn settings(&self) -> Settings {
+        // Settings are text. A name that is none would keep all others from being saved.
+        let texts = |paths: &[PathBuf]| paths.iter().filter(|path| path.to_str().is_some()).cloned().collect();
         Settings {
             compare: self.picture.compare,
-            last_folder: self.files.last_folder.clone(),
+            last_folder: self.files.last_folder.clone().filter(|folder| folder.to_str().is_some()),
             export: self.export.choices,
-            recent: self.recent.clone(),
-            used_models: self.used_models.clone(),
+            recent: texts(&self.recent),
+            used_models: texts(&self.used_models),
             theme: self.theme,
             interpolation: self.interpolate.options.clone(),
             favourites: self.sliders.favourites.clone(),
@@ -451,7 +458,10 @@ impl StudioApp {
 
         self.show_shelf(ui);
         let before = self.recipe.clone();
-        let touch = self.show_side_panel(ui, &mut commands);
+        let mut touch = self.show_side_panel(ui, &mut commands);
+        if self.drags_on(&ctx) {
+            (self.recipe, touch) = (before.clone(), Touch::None);
+        }
         self.follow(&ctx, before, touch);
 
         let canvas = Frame::new().fill(palette.canvas).inner_margin(Margin::symmetric(space::L as i8, 0));
@@ -490,7 +500,7 @@ impl StudioApp {
             Workspace::Explore => {
                 let means = Means {
                     has_latent_dpm: self.model.as_ref().is_some_and(|model| model.manifest.config.latent_dpm.is_some()),
-                    has_photo: self.photo.is_some(),
+                    photo: self.shelf.present(),
                 };
                 let panel = Panel::right("explore").exact_size(size::OPTIONS).frame(frame);
                 let wanted = panel.show(ui, |ui| self.explore.show_options(ui, means, &self.recipe, self.untouched.steps)).inner;
@@ -512,8 +522,8 @@ impl StudioApp {
             self.about = None;
         }
         // The chain begins at the photo's own noise, which must be known.
-        let can_look = self.photo.is_some() && !self.jobs.is_running(Job::ReadingPhoto);
-        let looks = self.inspector.show(ctx, &self.recipe, can_look);
+        let photo = self.shelf.present().filter(|_| !self.jobs.is_running(Job::ReadingPhoto));
+        let looks = self.inspector.show(ctx, &self.recipe, photo);
         if let Some(request) = looks
             && self.send(request)
         {

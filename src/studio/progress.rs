@@ -53,9 +53,9 @@ impl Jobs {
         order.into_iter().find_map(|job| self.running.iter().find(|running| running.job == job).copied())
     }
 
-    /// Draws the strip, with a hint while nothing is under way; `true` if the person wants to cancel.
-    pub fn show(&self, ui: &mut Ui, quality: Option<Quality>, hint: Option<&str>) -> bool {
-        let mut cancel = false;
+    /// Draws the strip, with a hint while nothing is under way; returns what the person wants to cancel.
+    pub fn show(&self, ui: &mut Ui, quality: Option<Quality>, hint: Option<&str>) -> Option<Job> {
+        let mut cancel = None;
         ui.horizontal_centered(|ui| {
             if let Some(quality) = quality {
                 show_sign(ui, quality);
@@ -68,8 +68,10 @@ impl Jobs {
                 return;
             };
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                if !matches!(job, Job::LoadingModel | Job::Tuning | Job::OpeningPhoto | Job::Importing) {
-                    cancel = ui.button("Cancel").on_hover_text("Stop this; the picture stays").clicked();
+                if !matches!(job, Job::LoadingModel | Job::Tuning | Job::OpeningPhoto | Job::Importing)
+                    && ui.button("Cancel").on_hover_text("Stop this; the picture stays").clicked()
+                {
+                    cancel = Some(job);
                 }
                 if total > 0 {
                     let bar = ProgressBar::new(done as f32 / total as f32).desired_width(size::PROGRESS.min(ui.available_width() * 0.5));

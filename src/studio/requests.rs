@@ -21,17 +21,21 @@ impl StudioApp {
 
     /// Asks for a picture of the recipe as it stands.
     pub(super) fn render(&mut self, quality: Quality) {
-        let (Some(engine), Some(_)) = (&self.engine, &self.photo) else { return };
+        let (Some(engine), Some(photo)) = (&self.engine, self.shelf.present()) else { return };
         self.generation += 1;
         self.settle_at = None;
-        engine.render(RenderRequest { generation: self.generation, recipe: self.recipe.clone(), quality });
+        engine.render(RenderRequest { photo, generation: self.generation, recipe: self.recipe.clone(), quality });
+    }
+
+    pub(super) fn remember_path(&mut self, path: &PathBuf) {
+        self.files.remember(path);
+        self.recent.retain(|other| other != path);
+        self.recent.insert(0, path.clone());
+        self.recent.truncate(RECENT);
     }
 
     pub(super) fn open_path(&mut self, path: PathBuf) {
-        self.files.remember(&path);
-        self.recent.retain(|other| *other != path);
-        self.recent.insert(0, path.clone());
-        self.recent.truncate(RECENT);
+        self.remember_path(&path);
         match self.shelf.of_path(&path) {
             Some(id) => self.select(id),
             None => self.open_new(Request::OpenPath(path)),
@@ -53,7 +57,14 @@ impl StudioApp {
 
     /// Makes another open photo the present one.
     pub(super) fn select(&mut self, id: PhotoId) {
-        if self.shelf.present() != Some(id) && self.send(Request::Select(id)) {
+        if self.shelf.present() != Some(id) {
+            self.go_back_to(id);
+        }
+    }
+
+    /// The same, whether or not it is on the screen.
+    pub(super) fn go_back_to(&mut self, id: PhotoId) {
+        if self.send(Request::Select(id)) {
             self.jobs.started(Job::OpeningPhoto);
         }
     }
@@ -71,6 +82,7 @@ impl StudioApp {
             return;
         }
         self.photo = None;
+        self.drags_on |= self.held.take().is_some();
         self.set_kept(Kept { recipe: self.untouched.clone(), ..Kept::default() });
         self.picture.close();
         if let Some(beside) = beside {
@@ -139,7 +151,9 @@ impl StudioApp {
 
     /// Reads the photo under another frame.
     pub(super) fn reframe(&mut self, frame: Frame) {
-        if self.send(Request::Reframe(frame)) {
+        if let Some(photo) = self.shelf.present()
+            && self.send(Request::Reframe { photo, frame })
+        {
             self.jobs.started(Job::OpeningPhoto);
         }
     }
@@ -149,10 +163,11 @@ impl StudioApp {
         if let Err(error) = ExportFormat::of(&path) {
             return self.notices.trouble(error.to_string(), "");
         }
+        let Some(photo) = self.shelf.present() else { return };
         self.files.remember(&path);
         let choices = self.export.choices;
         let (crop, options) = (choices.crop(), choices.options(overwrite));
-        let request = ExportRequest { path, recipe: self.recipe.clone(), options, crop, save_recipe: choices.save_recipe };
+        let request = ExportRequest { photo, path, recipe: self.recipe.clone(), options, crop, save_recipe: choices.save_recipe };
         if self.send(Request::Export(Box::new(request))) {
             self.jobs.started(Job::Exporting);
         }

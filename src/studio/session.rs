@@ -18,6 +18,8 @@ use crate::photo::{Frame, Photo};
 const LARGEST_STORED: u64 = 40_000_000;
 /// Kept pictures that nothing leads to any more are left by a crash. They are removed only when no window can still be using them.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+/// Starts at which a photo may be missing (its drive is unplugged, say) before what was done to it is forgotten.
+const PATIENCE: u32 = 10;
 
 /// A photo that was open, and what was done to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub struct SavedPhoto {
     steps: Steps,
     snapshots: Vec<Snapshot>,
     present: bool,
+    /// Starts in a row at which it could not be opened.
+    missed: u32,
 }
 
 /// A picture that has no file of its own.
@@ -49,11 +53,35 @@ impl SavedPhoto {
         file.is_none_or(|file| file.is_file())
     }
 
+    /// Whether it can be written to the settings.
+    fn is_text(&self) -> bool {
+        let files = self.path.iter().chain(self.stored.iter().map(|stored| &stored.file));
+        files.into_iter().all(|file| file.to_str().is_some())
+    }
+
     fn name(&self) -> String {
         match (&self.path, &self.stored) {
             (Some(path), _) => path.display().to_string(),
             (None, Some(stored)) => stored.name.clone(),
             (None, None) => SAMPLE_NAME.to_owned(),
+        }
+    }
+
+    /// For the next start; `None` if it was missing for too long.
+    fn missed_again(self) -> Option<Self> {
+        let missed = self.missed + 1;
+        (missed < PATIENCE).then_some(Self { present: false, missed, ..self })
+    }
+
+    fn into_kept(self) -> Kept {
+        let Self { recipe, steps, snapshots, .. } = self;
+        Kept { recipe, history: steps.into(), snapshots, ..Kept::default() }
+    }
+
+    fn is_of(&self, name: &str, path: Option<&PathBuf>, stored: Option<&PathBuf>) -> bool {
+        match (&self.path, &self.stored) {
+            (None, None) => path.is_none() && stored.is_none() && name == SAMPLE_NAME,
+            (own, kept) => own.as_ref() == path && kept.as_ref().map(|kept| &kept.file) == stored,
         }
     }
 
@@ -75,20 +103,24 @@ pub struct Restoring {
     /// Answers of the engine that are still to come.
     outstanding: usize,
     present: Option<PhotoId>,
+    /// What could not be opened at this start, and may be at the next one.
+    missing: Vec<SavedPhoto>,
 }
 
 impl Restoring {
     /// What was done to a photo that was just opened, if that was because of the session.
     pub(super) fn take(&mut self, id: PhotoId, name: &str, path: Option<&PathBuf>, stored: Option<&PathBuf>) -> Option<Kept> {
-        let fits = |saved: &SavedPhoto| match (&saved.path, &saved.stored) {
-            (None, None) => path.is_none() && stored.is_none() && name == SAMPLE_NAME,
-            (own, kept) => own.as_ref() == path && kept.as_ref().map(|kept| &kept.file) == stored,
-        };
-        let SavedPhoto { recipe, steps, snapshots, present, .. } = self.waiting.remove(self.waiting.iter().position(fits)?);
-        if present {
+        let saved = self.waiting.remove(self.waiting.iter().position(|saved| saved.is_of(name, path, stored))?);
+        if saved.present {
             self.present = Some(id);
         }
-        Some(Kept { recipe, history: steps.into(), snapshots, ..Kept::default() })
+        Some(saved.into_kept())
+    }
+
+    /// The same for one that was missing at the start, and is opened by hand.
+    pub(super) fn take_missing(&mut self, name: &str, path: Option<&PathBuf>) -> Option<Kept> {
+        let position = self.missing.iter().position(|saved| saved.path.is_some() && saved.is_of(name, path, None))?;
+        Some(self.missing.remove(position).into_kept())
     }
 
     /// The engine is done with one more; returns the photo to show when it was the last one.
@@ -97,17 +129,41 @@ impl Restoring {
         if self.outstanding > 0 {
             return None;
         }
-        // What could not be opened was told, and is not tried a second time.
-        self.waiting.clear();
+        // What could not be opened was told, and is not tried a second time before the next start.
+        self.missing.extend(self.waiting.drain(..).filter_map(SavedPhoto::missed_again));
         self.present.take()
     }
+
+    /// The engine could not even try to open one more, for want of a model: it goes on waiting.
+    fn put_off(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// What to ask for, now that there is a model, of what was put off.
+    fn again(&mut self) -> Vec<Request> {
+        if self.outstanding > 0 {
+            return Vec::new();
+        }
+        let requests: Vec<Request> = self.waiting.iter().filter_map(SavedPhoto::request).collect();
+        self.outstanding = requests.len();
+        requests
+    }
+}
+
+/// Makes a photo the one that is shown, which none of them is if it was not open; returns whether it was.
+pub(super) fn put_in_front(session: &mut [SavedPhoto], path: &Path) -> bool {
+    for saved in &mut *session {
+        saved.present = saved.path.as_deref() == Some(path) && saved.is_there();
+    }
+    session.iter().any(|saved| saved.present)
 }
 
 impl StudioApp {
     /// What is open now, or still to be opened again.
     pub(super) fn session(&self) -> Vec<SavedPhoto> {
         let open = self.shelf.iter().filter_map(|photo| self.saved(photo));
-        open.chain(self.restoring.waiting.iter().cloned()).collect()
+        let others = self.restoring.waiting.iter().chain(&self.restoring.missing).cloned();
+        open.chain(others).filter(SavedPhoto::is_text).collect()
     }
 
     /// `None` for a picture that could not be found again.
@@ -130,27 +186,49 @@ impl StudioApp {
             steps: history.nearest_steps(),
             snapshots: snapshots.clone(),
             present,
+            missed: 0,
         })
+    }
+
+    /// Leaves what was open for the next start.
+    pub(super) fn keep_session(&mut self, session: Vec<SavedPhoto>) {
+        self.restoring.waiting = session;
     }
 
     /// Opens what was open; `false` if there is nothing left of it.
     pub(super) fn restore(&mut self, session: Vec<SavedPhoto>) -> bool {
         self.remove_left_behind(&session);
         let (there, gone): (Vec<_>, Vec<_>) = session.into_iter().partition(SavedPhoto::is_there);
-        if !gone.is_empty() {
-            let names = gone.iter().map(SavedPhoto::name).collect::<Vec<_>>();
+        // Told once, not at every start.
+        let names = gone.iter().filter(|saved| saved.missed == 0).map(SavedPhoto::name).collect::<Vec<_>>();
+        if !names.is_empty() {
             self.notices.trouble("Some photos of the last time are no longer there", names.join("\n"));
         }
-        let requests: Vec<Request> = there.iter().filter_map(SavedPhoto::request).collect();
-        self.restoring = Restoring { waiting: there, outstanding: requests.len(), present: None };
-        requests.into_iter().for_each(|request| self.open_new(request));
+        let missing = gone.into_iter().filter_map(SavedPhoto::missed_again).collect();
+        self.restoring = Restoring { waiting: there, missing, ..Restoring::default() };
+        self.restore_waiting();
         self.restoring.outstanding > 0
+    }
+
+    /// Opens what is waiting for a model.
+    pub(super) fn restore_waiting(&mut self) {
+        for request in self.restoring.again() {
+            self.open_new(request);
+        }
     }
 
     /// A photo of the session was opened, or could not be.
     pub(super) fn go_on_restoring(&mut self) {
         if let Some(present) = self.restoring.answered() {
             self.select(present);
+        }
+    }
+
+    /// A photo could not be opened. Without a model, it is not the photo's fault.
+    pub(super) fn restoring_failed(&mut self) {
+        match self.model {
+            Some(_) => self.go_on_restoring(),
+            None => self.restoring.put_off(),
         }
     }
 
@@ -228,7 +306,7 @@ mod tests {
             saved(Some("/b.png"), None, 3, false),
             saved(None, Some("/kept/1.png"), 4, false),
         ];
-        let mut restoring = Restoring { outstanding: waiting.len(), waiting, present: None };
+        let mut restoring = Restoring { outstanding: waiting.len(), waiting, ..Restoring::default() };
         let mut steps = |id, name: &str, path: Option<&str>, stored: Option<&str>| {
             let kept = restoring.take(PhotoId(id), name, path.map(PathBuf::from).as_ref(), stored.map(PathBuf::from).as_ref());
             kept.map(|kept| kept.recipe.steps)
@@ -242,6 +320,25 @@ mod tests {
         assert_eq!(restoring.answered(), Some(PhotoId(1)), "shown once all others have opened or failed");
         assert!(restoring.waiting.is_empty());
         assert_eq!(restoring.answered(), None);
+        // The one that could not be opened is tried again at the next starts, but not for ever.
+        let mut left = restoring.missing.remove(0);
+        assert_eq!((&left.path, left.missed, restoring.missing.len()), (&Some("/b.png".into()), 1, 0));
+        let mut starts = 1;
+        while let Some(saved) = left.clone().missed_again() {
+            (left, starts) = (saved, starts + 1);
+        }
+        assert_eq!(starts, PATIENCE - 1);
+    }
+
+    #[test]
+    fn without_a_model_photos_wait() {
+        let saved = |path: &str| SavedPhoto { path: Some(path.into()), ..SavedPhoto::default() };
+        let mut restoring = Restoring { waiting: vec![saved("/a.png"), saved("/b.png")], ..Restoring::default() };
+        assert_eq!(restoring.again().len(), 2);
+        restoring.put_off();
+        assert!(restoring.again().is_empty(), "the engine still has one of them");
+        restoring.put_off();
+        assert_eq!((restoring.waiting.len(), restoring.again().len(), restoring.outstanding), (2, 2, 2));
     }
 
     #[test]

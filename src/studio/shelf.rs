@@ -1,5 +1,6 @@
 //! The open photos, each with its own edit, and the strip that they are chosen from.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use egui::{Align2, Color32, Rect, Role, ScrollArea, Sense, Stroke, StrokeKind, TextureHandle, TextureOptions, Ui, WidgetInfo, pos2, vec2};
@@ -22,6 +23,8 @@ const THUMBNAIL: u32 = 160;
 pub struct Shelf {
     photos: Vec<Shelved>,
     present: Option<PhotoId>,
+    /// The engine may still tell of these.
+    closed: BTreeSet<PhotoId>,
 }
 
 /// An open photo. What a person did to it is here only while another one is the present one.
@@ -80,6 +83,10 @@ impl Shelf {
         self.photos.iter().find(|photo| photo.id == id)
     }
 
+    pub fn was_closed(&self, id: PhotoId) -> bool {
+        self.closed.contains(&id)
+    }
+
     pub fn of_path(&self, path: &Path) -> Option<PhotoId> {
         self.photos.iter().find(|photo| photo.path.as_deref() == Some(path)).map(|photo| photo.id)
     }
@@ -92,11 +99,11 @@ impl Shelf {
         }
     }
 
-    /// The present photo is seen through another frame.
-    pub fn reframe(&mut self, frame: Frame, frame_is_set: bool, thumbnail: TextureHandle) {
-        let present = self.present;
-        if let Some(photo) = self.photos.iter_mut().find(|photo| Some(photo.id) == present) {
+    /// A photo is seen through another frame.
+    pub fn reframe(&mut self, id: PhotoId, frame: Frame, frame_is_set: bool, thumbnail: TextureHandle) {
+        if let Some(photo) = self.photos.iter_mut().find(|photo| photo.id == id) {
             (photo.frame, photo.frame_is_set, photo.thumbnail) = (frame, frame_is_set, thumbnail);
+            photo.kept.looks = Looks::default();
         }
     }
 
@@ -127,6 +134,7 @@ impl Shelf {
     pub fn remove(&mut self, id: PhotoId) -> Option<PhotoId> {
         let index = self.photos.iter().position(|photo| photo.id == id)?;
         self.photos.remove(index);
+        self.closed.insert(id);
         if self.present == Some(id) {
             self.present = None;
         }
@@ -222,6 +230,7 @@ mod tests {
         assert_eq!(shelf.of_path(Path::new("/tmp/2.png")), Some(PhotoId(2)));
         assert_eq!(shelf.remove(PhotoId(1)), Some(PhotoId(2)));
         assert_eq!(shelf.remove(PhotoId(2)), None);
+        assert!(shelf.was_closed(PhotoId(2)) && !shelf.was_closed(PhotoId(3)));
     }
 
     #[test]

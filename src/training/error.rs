@@ -63,9 +63,3 @@ impl TrainError {
         move |source| Self::Io { action, path, source }
     }
 }
-
-/// The text of a caught panic.
-pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason given").lines().next().unwrap_or_default().to_owned()
-}

@@ -136,7 +136,7 @@ impl Stage for LatentStage {
         let (model, dim) = (&self.autoencoder, self.autoencoder.config.latent_dim);
         let size = model.config.image_size;
         let z_t = fixed_noise(SAMPLE_SEED, [SAMPLES, dim], model.device());
-        let z_n = averaged.sample(z_t, SAMPLE_LATENT_STEPS);
+        let z_n = averaged.sample_from_noise(z_t, SAMPLE_LATENT_STEPS);
         let row = |values: &[f32]| model.tensor(values.to_vec(), [1, dim]);
         let z = z_n * row(&self.statistics.std) + row(&self.statistics.mean);
         let x_t = fixed_noise(SAMPLE_SEED + 1, [SAMPLES, 3, size, size], model.device());

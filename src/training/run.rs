@@ -25,11 +25,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::data::{BatchSource, Loader};
-use super::error::panic_text;
 use super::parts::{Divide, Threads};
 use super::{Hyperparameters, Learner, TrainError, pictures};
 use crate::checkpoint::tensors::{self, Precision, write_renamed};
 use crate::model::{ModelConfig, Weights};
+use crate::panics;
 
 const CONFIG: &str = "run.json";
 const STATE: &str = "state.json";
@@ -351,7 +351,7 @@ pub fn train<S: Stage, N: NetworkConfig>(
     };
     // The GPU libraries report lost devices and full memory by panicking. The state on disk is whole at every moment.
     catch_unwind(AssertUnwindSafe(|| sitting.run(learner)))
-        .map_err(|payload| failed(folder, learner.step(), &panic_text(payload.as_ref())))?
+        .map_err(|payload| failed(folder, learner.step(), panics::text(payload.as_ref()).lines().next().unwrap_or_default()))?
 }
 
 fn failed(folder: &RunFolder, step: u64, reason: &str) -> TrainError {

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::restart::Settings;
 use crate::stub;
 
 const EVENTS: usize = 10_000;
@@ -141,6 +142,44 @@ fn ten_thousand_random_events_neither_panic_nor_hang() {
     harness.step();
     harness.input_mut().dropped_files.clear();
     until(&mut harness, "picture", |app| app.photos() == 1 && app.shown().is_some());
+}
+
+/// Settings are text; names of files need not be.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_text_keeps_nothing_from_being_saved() {
+    use std::os::unix::ffi::OsStringExt;
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path().join(std::ffi::OsString::from_vec(b"caf\xe9.png".to_vec()));
+    image::RgbImage::from_pixel(40, 30, image::Rgb([200, 120, 40])).save(&path).expect("written");
+    let mut harness = window(Theme::Dark);
+    until(&mut harness, "first photo", |app| app.photos() == 1);
+    harness.input_mut().dropped_files.push(Arc::new(Dropped(path)));
+    harness.step();
+    harness.input_mut().dropped_files.clear();
+    until(&mut harness, "second photo", |app| app.photos() == 2);
+    let mut settings = Settings::default();
+    eframe::App::save(harness.state_mut(), &mut settings);
+    let saved = eframe::Storage::get_string(&settings, "studio").expect("settings");
+    assert_eq!(saved.matches("snapshots:").count(), 1, "the other photo: {saved}");
+}
+
+#[test]
+fn a_closed_photo_stays_closed() {
+    let mut harness = window(Theme::Dark);
+    until(&mut harness, "first photo", |app| app.shown().is_some());
+    harness.event(Event::PasteImage(egui::ColorImage::filled([40, 30], egui::Color32::from_rgb(200, 90, 30)).into()));
+    until(&mut harness, "second photo", |app| app.photos() == 2 && !app.is_busy());
+    // The engine tells once more of a photo that it is only then asked to close.
+    for left in [1, 0] {
+        harness.key_press_modifiers(Modifiers::COMMAND, Key::W);
+        until(&mut harness, "closed photo", |app| app.photos() == left && !app.is_busy());
+        for _ in 0..20 {
+            harness.step();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(harness.state().photos(), left);
+    }
 }
 
 /// Every view without a model: what needs one is in the other tests.

@@ -6,15 +6,18 @@ use std::sync::Mutex;
 
 use egui::accesskit::Role;
 use egui::{Color32, ColorImage, Event, Key, Modifiers};
+use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
 use image::{Rgb, RgbImage, imageops};
 use pdae_studio::checkpoint::bundle;
+use pdae_studio::device::DeviceChoice;
+use pdae_studio::studio::{StartOptions, StudioApp};
 
 use crate::Window;
 
 /// Settings in memory. They outlive the windows that write them.
 #[derive(Default)]
-struct Settings(Mutex<BTreeMap<String, String>>);
+pub struct Settings(Mutex<BTreeMap<String, String>>);
 
 impl eframe::Storage for Settings {
     fn get_string(&self, key: &str) -> Option<String> {
@@ -33,11 +36,8 @@ impl eframe::Storage for Settings {
 }
 
 /// Closes the window and opens it again on what it remembers.
-fn restart(mut window: Window, photos: usize) -> Window {
-    let mut settings = Settings::default();
-    eframe::App::save(window.harness.state_mut(), &mut settings);
-    let Window { harness, folder } = window;
-    drop(harness);
+fn restart(window: Window, photos: usize) -> Window {
+    let (settings, folder) = close(window);
     let mut window = Window::start(folder, bundle::default_folder(), None, Some(Box::leak(Box::new(settings))), |builder| builder);
     window.until("the photos", |app| app.photos() == photos && !app.is_busy());
     window.until_final();
@@ -172,4 +172,92 @@ fn favourites_and_presets_come_back() {
     assert_eq!(window.harness.get_all_by_role_and_label(Role::Slider, "Smile").count(), 2);
     let chosen = window.harness.get_by_role_and_label(Role::Button, "Side by side");
     assert_eq!(chosen.accesskit_node().toggled(), Some(egui::accesskit::Toggled::True));
+}
+
+/// What a window leaves, and where.
+fn close(mut window: Window) -> (Settings, tempfile::TempDir) {
+    let mut settings = Settings::default();
+    eframe::App::save(window.harness.state_mut(), &mut settings);
+    (settings, window.folder)
+}
+
+fn start_without_a_model(settings: Settings, folder: tempfile::TempDir) -> Window {
+    let (bundle, own) = (folder.path().join("no model"), folder.path().join("own"));
+    let start = StartOptions { bundle, photo: None, device: DeviceChoice::Cpu, folder: Some(own) };
+    let settings: &'static Settings = Box::leak(Box::new(settings));
+    let harness = Harness::builder().with_size([1100.0, 700.0]).with_max_steps(12).build_eframe(|cc| {
+        cc.storage = Some(settings);
+        StudioApp::new(cc, start).for_tests()
+    });
+    let mut window = Window { harness, folder };
+    window.until("the failures", |app| !app.is_busy() && app.notices().any(|notice| notice.contains("No model is loaded")));
+    window
+}
+
+#[test]
+fn without_a_model_nothing_is_forgotten() {
+    let mut window = start_with_two_people();
+    window.set("Smile", "Smiling", 40.0);
+    window.until_refined();
+    let pasted = ColorImage::filled([90, 70], Color32::from_rgb(90, 120, 150));
+    window.harness.event(Event::PasteImage(pasted.into()));
+    window.until("the pasted picture", |app| app.photos() == 2 && !app.is_busy());
+    window.until_final();
+    let (settings, folder) = close(window);
+
+    // A second window sees what the first one saved.
+    let (settings, folder) = close(start_without_a_model(settings, folder));
+    let mut window = start_without_a_model(settings, folder);
+    // A model that is chosen in the end reads them, without another start.
+    window.press(Modifiers::COMMAND, Key::M);
+    window.type_path(&bundle::default_folder());
+    window.click("Use");
+    window.until("the photos", |app| app.photos() == 2 && !app.is_busy());
+    window.until_final();
+    select(&mut window, "people");
+    assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
+}
+
+#[test]
+fn a_named_photo_opens_in_front_of_what_was_open() {
+    let mut window = start_with_two_people();
+    window.set("Smile", "Smiling", 40.0);
+    window.until_refined();
+    let (settings, folder) = close(window);
+    let named = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/portraits/obama.jpg"));
+    let settings: &'static Settings = Box::leak(Box::new(settings));
+    let mut window = Window::start(folder, bundle::default_folder(), Some(named), Some(settings), |builder| builder);
+    window.until("both photos", |app| app.photos() == 2 && !app.is_busy());
+    window.until_final();
+    assert!(window.harness.query_by_role_and_label(Role::Image, "obama").is_some());
+    assert!(!window.app().recipe().is_changed());
+
+    // One that was open is not opened twice.
+    let (settings, folder) = close(window);
+    let (settings, named): (&'static Settings, _) = (Box::leak(Box::new(settings)), folder.path().join("people.png"));
+    let mut window = Window::start(folder, bundle::default_folder(), Some(named), Some(settings), |builder| builder);
+    window.until("both photos", |app| app.photos() == 2 && !app.is_busy() && app.recipe().is_changed());
+    window.until_final();
+    assert!(window.harness.query_by_role_and_label(Role::Image, "people").is_some());
+    assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
+}
+
+#[test]
+fn a_photo_that_comes_back_has_its_edit() {
+    let mut window = start_with_two_people();
+    window.set("Smile", "Smiling", 40.0);
+    window.until_refined();
+    window.open_photo(&PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/portraits/obama.jpg")));
+    let (path, unplugged) = (window.path("people.png"), window.path("unplugged"));
+    std::fs::rename(&path, &unplugged).expect("renamed");
+    let window = restart(window, 1);
+    assert!(window.app().notices().any(|notice| notice.contains("no longer there")));
+    let mut window = restart(window, 1);
+    assert_eq!(window.app().notices().count(), 0, "told once");
+    // Opened by hand, then found by itself.
+    std::fs::rename(&unplugged, &path).expect("renamed");
+    window.open_photo(&path);
+    assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
+    let window = restart(window, 2);
+    assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
 }

@@ -59,7 +59,7 @@ impl Stub {
                     Err(crossbeam_channel::TryRecvError::Disconnected) => return,
                 }
             }
-            if let Ok(RenderRequest { generation, recipe, quality }) = renders.try_recv() {
+            if let Ok(RenderRequest { generation, recipe, quality, .. }) = renders.try_recv() {
                 let image = flat(recipe.sliders.values().map(|v| f64::from(*v)).sum::<f64>() + 1.0);
                 self.tell(Event::Picture { generation, quality, image, step: Duration::from_millis(1) });
             }
@@ -93,8 +93,14 @@ impl Stub {
                     self.tell(opened(*id, photo));
                 }
             }
-            Request::Close(id) => self.photos.retain(|(other, _)| *other != id),
-            Request::Reframe(frame) => self.tell(Event::Reframed { frame, original: flat(frame.side) }),
+            Request::Close(id) => {
+                // As when another model has read it a moment before.
+                if let Some((id, photo)) = self.photos.iter().find(|(other, _)| *other == id) {
+                    self.tell(opened(*id, photo));
+                }
+                self.photos.retain(|(other, _)| *other != id);
+            }
+            Request::Reframe { photo: id, frame } => self.tell(Event::Reframed { id, frame, original: flat(frame.side) }),
             Request::Sample(request) => {
                 for index in 0..request.count {
                     let image = flat(request.seed as f64 + index as f64);
@@ -120,7 +126,7 @@ impl Stub {
                 self.load(output);
             }
             Request::UseDevice(_) => self.load(card().folder),
-            Request::Cancel => self.tell(Event::Cancelled { job: Job::ReadingPhoto }),
+            Request::Cancel(job) => self.tell(Event::Cancelled { job }),
         }
     }
 

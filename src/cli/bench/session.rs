@@ -1,5 +1,6 @@
 //! A person at work: start, a photo, a drag, and an edit of a large photo on the command line.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::{BenchError, line, machine, time_line};
 use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe};
 use crate::engine::edit::{EditError, Editor};
-use crate::engine::{Engine, Event, Quality, RenderRequest, Request};
+use crate::engine::{Engine, Event, PhotoId, Quality, RenderRequest, Request};
 use crate::memory;
 use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 
@@ -60,11 +61,10 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     let engine = Engine::start(bundle.to_owned(), device, || {})?;
     wait(&engine, |e| matches!(e, Event::ModelLoaded(_)))?;
     let opened = Instant::now();
-    engine.send(Request::OpenPhoto(Box::new(sample.clone())));
-    wait(&engine, |e| matches!(e, Event::PhotoOpened { .. }))?;
+    let photo = Cell::new(open(&engine, sample)?);
     let picture = |generation: u64, quality: Quality| -> Result<Duration, BenchError> {
         let start = Instant::now();
-        engine.render(RenderRequest { generation, recipe: recipe(&editor, generation), quality });
+        engine.render(RenderRequest { photo: photo.get(), generation, recipe: recipe(&editor, generation), quality });
         wait(&engine, |e| matches!(e, Event::Picture { generation: g, quality: q, .. } if *g == generation && *q == quality))?;
         Ok(start.elapsed())
     };
@@ -82,19 +82,26 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     // The recipe of the last preview, as when a slider is let go; and one that no preview has shown.
     time_line("Release to final", picture(11, Quality::Final)?);
     time_line("A typed value to final", picture(20, Quality::Final)?);
-    engine.send(Request::OpenPhoto(Box::new(large.clone())));
-    wait(&engine, |e| matches!(e, Event::PhotoOpened { .. }))?;
+    photo.set(open(&engine, large)?);
     wait(&engine, |e| matches!(e, Event::LatentsReady))?;
     picture(30, Quality::Final)?;
     time_line("Drag to preview, large photo", drag(31)?);
     Ok(editor)
 }
 
-fn wait(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> Result<(), BenchError> {
+fn open(engine: &Engine, photo: &Photo) -> Result<PhotoId, BenchError> {
+    engine.send(Request::OpenPhoto(Box::new(photo.clone())));
+    match wait(engine, |e| matches!(e, Event::PhotoOpened { .. }))? {
+        Event::PhotoOpened { id, .. } => Ok(id),
+        other => Err(BenchError::Stopped(format!("{other:?}"))),
+    }
+}
+
+fn wait(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> Result<Event, BenchError> {
     loop {
         match engine.events().recv() {
             Ok(Event::Failed { message, .. }) => return Err(BenchError::Stopped(message)),
-            Ok(event) if wanted(&event) => return Ok(()),
+            Ok(event) if wanted(&event) => return Ok(event),
             Ok(_) => {}
             Err(error) => return Err(BenchError::Stopped(error.to_string())),
         }

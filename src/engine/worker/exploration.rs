@@ -9,7 +9,8 @@ use crate::engine::edit::{Decode, EditError};
 use crate::engine::exploration::{SampleRequest, SampleSource, Seedling};
 use crate::engine::interpolation::{Detail, compose};
 use crate::engine::view::Settings;
-use crate::engine::{Event, Job};
+use crate::engine::{Event, Job, PhotoId};
+use crate::photo::xmp::DigitalSource;
 use crate::photo::{PhotoError, from_model, to_model};
 
 /// The grid that was asked for last.
@@ -26,6 +27,7 @@ pub(super) struct Sampling {
 enum Active {
     /// How the photo decodes without an edit; variations are put back as their difference from it.
     Base {
+        photo: PhotoId,
         settings: Settings,
         decode: Decode,
     },
@@ -39,11 +41,17 @@ struct Face {
     seedling: Seedling,
     /// As it is shown.
     image: Arc<image::RgbImage>,
+    made_by: DigitalSource,
 }
 
 impl Sampling {
     pub fn has_work(&self) -> bool {
         self.request.is_some()
+    }
+
+    /// Whether it varies this photo.
+    pub fn is_of(&self, id: PhotoId) -> bool {
+        self.request.as_ref().is_some_and(|request| matches!(request.source, SampleSource::Variations { photo, .. } if photo == id))
     }
 
     pub fn start(&mut self, request: SampleRequest) {
@@ -68,11 +76,10 @@ impl Worker {
             return Ok(());
         }
         match self.sampling.active.take() {
-            Some(Active::Base { settings, decode }) => {
+            Some(Active::Base { photo, settings, decode }) => {
                 let base = editor.pictures(decode)?.into_iter().next();
-                let open = self.photos.iter_mut().find(|photo| Some(photo.id) == self.present);
-                if let (Some(open), Some(base)) = (open, base) {
-                    open.view.set_base(settings, base);
+                if let (Some(i), Some(base)) = (self.index(photo), base) {
+                    self.photos[i].view.set_base(settings, base);
                 }
                 Ok(())
             }
@@ -86,25 +93,20 @@ impl Worker {
         let seed = request.seed.wrapping_add(self.sampling.faces.len() as u64);
         let seedling = match &request.source {
             SampleSource::Unconditional => editor.unconditional(seed, request.steps)?,
-            SampleSource::Variations { recipe, amount } => {
-                let Some(i) = self.present.and_then(|id| self.index(id)) else {
-                    self.sampling.stop();
+            SampleSource::Variations { photo, recipe, amount } => {
+                let Some(i) = self.index(*photo) else {
+                    self.abandon(Job::Sampling);
                     return Ok(None);
                 };
                 if !self.photos[i].latents.inferred {
-                    let open = &mut self.photos[i];
-                    if open.inversion.is_none() {
-                        let method = open.inversion_method.unwrap_or_default();
-                        open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::INVERSION_STEPS, method));
-                    }
-                    self.step_inversion(i)?;
+                    self.step_needed_inversion(i)?;
                     return Ok(None);
                 }
                 let open = &self.photos[i];
                 let settings = Settings::new(recipe, request.steps, true);
                 if !open.view.has_base(settings) {
                     let decode = editor.decode_unedited(&open.latents, recipe, request.steps);
-                    return Ok(Some(Active::Base { settings, decode }));
+                    return Ok(Some(Active::Base { photo: *photo, settings, decode }));
                 }
                 editor.variation(&open.latents, recipe, *amount, seed, request.steps)?
             }
@@ -116,17 +118,18 @@ impl Worker {
     fn finish_face(&mut self, seedling: Seedling, decode: Decode) -> Result<(), EditError> {
         let (Some(editor), Some(request)) = (&self.editor, &self.sampling.request) else { return Ok(()) };
         let Some(decoded) = editor.pictures(decode)?.into_iter().next() else { return Ok(()) };
-        let image = match &request.source {
-            SampleSource::Unconditional => from_model(&decoded, editor.size()),
-            SampleSource::Variations { recipe, .. } => {
+        let (image, made_by) = match &request.source {
+            SampleSource::Unconditional => (from_model(&decoded, editor.size()), DigitalSource::TrainedAlgorithmicMedia),
+            SampleSource::Variations { photo, recipe, .. } => {
                 let settings = Settings::new(recipe, request.steps, true);
-                let view = self.present().map(|open| &open.view);
+                let view = self.index(*photo).map(|i| &self.photos[i].view);
                 let detail = view.and_then(|view| Some(Detail { weight: 1.0, photo: view.cut(), rebuilt: view.base(settings)? }));
-                compose(&decoded, editor.size(), detail.as_slice())
+                // With the photo's own detail.
+                (compose(&decoded, editor.size(), detail.as_slice()), DigitalSource::CompositeWithTrainedAlgorithmicMedia)
             }
         };
         let (generation, total, index, image) = (request.generation, request.count, self.sampling.faces.len(), Arc::new(image));
-        self.sampling.faces.push(Face { seedling, image: image.clone() });
+        self.sampling.faces.push(Face { seedling, image: image.clone(), made_by });
         self.tell(Event::Sampled { generation, index, image });
         if index + 1 == total {
             self.sampling.stop();
@@ -140,9 +143,14 @@ impl Worker {
     /// Opens a face of the grid as a photo whose latents are known.
     pub(super) fn open_sample(&mut self, generation: u64, index: usize) -> Result<(), EditError> {
         let face = self.sampling.faces.get(index).filter(|_| self.sampling.generation == generation);
-        let (Some(editor), Some(Face { seedling, image })) = (&self.editor, face) else { return Ok(()) };
+        let (Some(editor), Some(Face { seedling, image, made_by })) = (&self.editor, face) else {
+            // Of a model before.
+            self.tell(Event::Cancelled { job: Job::OpeningPhoto });
+            return Ok(());
+        };
         let name = format!("Face {}", index + 1);
-        let photo = Photo::from_image(DynamicImage::ImageRgb8((**image).clone()), &name).map_err(|error: PhotoError| error)?;
+        let mut photo = Photo::from_image(DynamicImage::ImageRgb8((**image).clone()), &name).map_err(|error: PhotoError| error)?;
+        photo.made_by = Some(*made_by);
         let frame = Frame::centre(&photo);
         let latents = editor.adopt(seedling, to_model(&editor.cut(&photo, frame)));
         self.add_photo(photo, Reading { faces: Arc::new([]), frame, latents, inversion: None }, None);

@@ -48,12 +48,24 @@ impl Interpolation {
         self.active.is_some() || self.wanted.is_some()
     }
 
+    /// Whether it works on this photo.
+    pub fn is_of(&self, id: PhotoId) -> bool {
+        let leads_there = |way: &Way| way.ends.iter().any(|end| end.photo == id);
+        let active = self.active.as_ref().is_some_and(|active| match active {
+            Active::Base { photo, .. } => *photo == id,
+            Active::Picture { way, .. } => leads_there(way),
+        });
+        active || self.wanted.as_ref().is_some_and(|wanted| leads_there(&wanted.way))
+    }
+
     /// Takes a newer request. As with renders, a preview under way is finished and a final picture gives way, unless it is wanted still.
     pub fn take(&mut self, request: InterpolationRequest) {
         let InterpolationRequest { generation, way, pictures } = request;
         let mut left: VecDeque<_> = pictures.into();
         let total = left.len();
         let keep = match &self.active {
+            // The view was left.
+            _ if left.is_empty() => false,
             Some(Active::Base { .. }) => true,
             Some(Active::Picture { quality: Quality::Preview, .. }) => true,
             Some(Active::Picture { way: other, share, quality, .. }) if *other == way && left.front() == Some(&(*share, *quality)) => {
@@ -76,7 +88,7 @@ impl Worker {
             let Some(wanted) = &self.interpolation.wanted else { return Ok(()) };
             let indices = wanted.way.ends.each_ref().map(|End { photo, .. }| self.index(*photo));
             let [Some(a), Some(b)] = indices else {
-                self.interpolation = Interpolation::default();
+                self.abandon(Job::Interpolating);
                 return Ok(());
             };
             if let Some(i) = [a, b].into_iter().find(|i| !self.photos[*i].latents.inferred) {
@@ -85,7 +97,7 @@ impl Worker {
             self.start_picture([a, b]);
         }
         let (Some(editor), Some(active)) = (&self.editor, &mut self.interpolation.active) else {
-            self.interpolation = Interpolation::default();
+            self.abandon(Job::Interpolating);
             return Ok(());
         };
         let (Active::Base { decode, .. } | Active::Picture { decode, .. }) = active;
@@ -93,17 +105,6 @@ impl Worker {
             self.finish_active()?;
         }
         Ok(())
-    }
-
-    /// Reading may have been cancelled; a way that needs it starts it again.
-    fn step_needed_inversion(&mut self, index: usize) -> Result<(), EditError> {
-        let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
-        let open = &mut self.photos[index];
-        if open.inversion.is_none() {
-            let method = open.inversion_method.unwrap_or_default();
-            open.inversion = Some(editor.inversion(&open.latents, crate::editing::Recipe::INVERSION_STEPS, method));
-        }
-        self.step_inversion(index)
     }
 
     fn start_picture(&mut self, indices: [usize; 2]) {

@@ -16,6 +16,7 @@ use crate::engine::exploration::{SampleRequest, SampleSource};
 use crate::engine::inspection::InspectRequest;
 use crate::engine::interpolation::{End, InterpolationRequest, SIDE, Way};
 use crate::engine::{Engine, Event, ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
+use crate::photo::xmp::DigitalSource;
 use crate::photo::{ExportOptions, Frame, Photo, Pixels};
 
 /// Long enough for a busy machine; a test only waits this long when it fails.
@@ -39,10 +40,17 @@ fn recipe(smile: f32) -> Recipe {
     recipe
 }
 
-/// The open photo to a file, with what is usual.
+/// The photo that is opened first.
+const FIRST: PhotoId = PhotoId(1);
+
+/// That photo to a file, with what is usual.
 fn export(path: &Path, recipe: Recipe) -> Request {
+    export_of(FIRST, path, recipe)
+}
+
+fn export_of(photo: PhotoId, path: &Path, recipe: Recipe) -> Request {
     let (path, options, crop) = (path.to_owned(), ExportOptions::default(), Crop::default());
-    Request::Export(Box::new(ExportRequest { path, recipe, options, crop, save_recipe: false }))
+    Request::Export(Box::new(ExportRequest { photo, path, recipe, options, crop, save_recipe: false }))
 }
 
 fn start() -> (Engine, tempfile::TempDir) {
@@ -78,7 +86,7 @@ fn a_burst_of_requests_decodes_few_and_shows_the_last() {
     assert!(engine.send(Request::OpenPhoto(photo())));
     until(&engine, |e| matches!(e, Event::LatentsReady));
     for generation in 1..=200 {
-        engine.render(RenderRequest { generation, recipe: recipe(generation as f32 / 2.0), quality: Quality::Final });
+        engine.render(RenderRequest { photo: FIRST, generation, recipe: recipe(generation as f32 / 2.0), quality: Quality::Final });
     }
     let events = until(&engine, |e| shows(e, 200, Quality::Final));
     let mut shown: Vec<u64> =
@@ -126,7 +134,7 @@ fn a_final_picture_that_is_on_the_screen_is_not_decoded_again() {
     until(&engine, |e| matches!(e, Event::LatentsReady));
     // A preview takes as many steps whatever the machine, and of another guidance it starts from the noise as the final picture does.
     let render = |generation: u64, smile: f32, quality: Quality| {
-        engine.render(RenderRequest { generation, recipe: Recipe { steps: 1, guidance: 1.5, ..recipe(smile) }, quality });
+        engine.render(RenderRequest { photo: FIRST, generation, recipe: Recipe { steps: 1, guidance: 1.5, ..recipe(smile) }, quality });
         match until(&engine, |e| shows(e, generation, quality)).pop() {
             Some(Event::Picture { image, .. }) => image,
             _ => unreachable!(),
@@ -150,13 +158,13 @@ fn after_one_step_a_draft_is_close_to_the_end() {
     until(&engine, |e| matches!(e, Event::LatentsReady));
     let smiling = |percent: f32| Recipe { steps: Recipe::DEFAULT_STEPS, ..recipe(percent) };
     let before = final_picture(&engine, 1, smiling(30.0));
-    engine.render(RenderRequest { generation: 2, recipe: smiling(60.0), quality: Quality::Preview });
+    engine.render(RenderRequest { photo: FIRST, generation: 2, recipe: smiling(60.0), quality: Quality::Preview });
     let draft = match until(&engine, |e| shows(e, 2, Quality::Preview)).pop() {
         Some(Event::Picture { image, .. }) => image,
         _ => unreachable!(),
     };
     // The decode that the draft came from goes on, as what is asked for now.
-    engine.render(RenderRequest { generation: 3, recipe: smiling(60.0), quality: Quality::Final });
+    engine.render(RenderRequest { photo: FIRST, generation: 3, recipe: smiling(60.0), quality: Quality::Final });
     let events = until(&engine, |e| shows(e, 3, Quality::Final));
     let Some(Event::Picture { image: end, .. }) = events.last() else { unreachable!() };
     let distance = |a: &RgbImage| a.as_raw().iter().zip(end.as_raw()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>();
@@ -188,7 +196,7 @@ fn a_drag_shows_previews_on_the_way() {
     let (mut generation, mut previews, begin) = (0, HashSet::new(), Instant::now());
     while previews.len() < 3 && begin.elapsed() < PATIENCE {
         generation += 1;
-        engine.render(RenderRequest { generation, recipe: recipe(generation as f32), quality: Quality::Preview });
+        engine.render(RenderRequest { photo: FIRST, generation, recipe: recipe(generation as f32), quality: Quality::Preview });
         while let Ok(event) = engine.events().try_recv() {
             if let Event::Picture { generation, quality: Quality::Preview, .. } = event {
                 previews.insert(generation);
@@ -204,7 +212,7 @@ fn the_first_picture_comes_before_the_stochastic_latent_and_is_refined_after_it(
     let (engine, _folder) = start();
     engine.send(Request::OpenPhoto(photo()));
     let mut events = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
-    engine.render(RenderRequest { generation: 1, recipe: recipe(0.0), quality: Quality::Final });
+    engine.render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(0.0), quality: Quality::Final });
     events.extend(until(&engine, |e| shows(e, 1, Quality::Final)));
     let position = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted);
     let preview = position(&|e| shows(e, 1, Quality::Preview)).expect("a first picture");
@@ -217,7 +225,7 @@ fn the_first_picture_comes_before_the_stochastic_latent_and_is_refined_after_it(
 fn worker(folder: &Path) -> (super::Worker, crossbeam_channel::Receiver<Event>) {
     let (events, seen) = crossbeam_channel::unbounded();
     let mut worker = super::Worker::new(events, Arc::new(|| {}), DeviceChoice::Cpu);
-    worker.load(tiny_bundle(folder)).unwrap();
+    worker.load(tiny_bundle(folder), DeviceChoice::Cpu).unwrap();
     worker.open_photo(*photo(), None, None).unwrap();
     (worker, seen)
 }
@@ -226,7 +234,7 @@ fn worker(folder: &Path) -> (super::Worker, crossbeam_channel::Receiver<Event>) 
 fn what_waits_is_forgotten_for_what_is_newer() {
     let folder = tempfile::tempdir().unwrap();
     let (mut worker, seen) = worker(folder.path());
-    let render = |generation: u64, smile: f32| RenderRequest { generation, recipe: recipe(smile), quality: Quality::Preview };
+    let render = |generation: u64, smile: f32| RenderRequest { photo: FIRST, generation, recipe: recipe(smile), quality: Quality::Preview };
     worker.take_render(render(1, 20.0));
     worker.step();
     worker.take_render(render(2, 40.0));
@@ -244,7 +252,7 @@ fn what_is_under_way_is_no_final_picture_before_the_stochastic_latent() {
     let folder = tempfile::tempdir().unwrap();
     let (mut worker, seen) = worker(folder.path());
     // In as few steps as a preview, so that the second request asks for what the first one has begun.
-    let render = |generation: u64, quality: Quality| RenderRequest { generation, recipe: recipe(20.0), quality };
+    let render = |generation: u64, quality: Quality| RenderRequest { photo: FIRST, generation, recipe: recipe(20.0), quality };
     worker.take_render(render(1, Quality::Preview));
     worker.step();
     assert!(worker.active.as_ref().is_some_and(|active| active.decode.chain.done() == 1));
@@ -275,13 +283,13 @@ fn failures_are_told_and_survived() {
     until(&engine, |e| matches!(e, Event::LatentsReady));
     engine.send(Request::Panic);
     until(&engine, |e| matches!(e, Event::Failed { job: Job::Rendering, details, .. } if details == "on purpose"));
-    engine.render(RenderRequest { generation: 1, recipe: recipe(50.0), quality: Quality::Final });
+    engine.render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(50.0), quality: Quality::Final });
     until(&engine, |e| shows(e, 1, Quality::Final));
 }
 
 /// Renders until the stochastic latent is inferred, and returns the final picture of `generation`.
 fn final_picture(engine: &Engine, generation: u64, recipe: Recipe) -> Arc<RgbImage> {
-    engine.render(RenderRequest { generation, recipe, quality: Quality::Final });
+    engine.render(RenderRequest { photo: FIRST, generation, recipe, quality: Quality::Final });
     match until(engine, |event| shows(event, generation, Quality::Final)).pop() {
         Some(Event::Picture { image, .. }) => image,
         other => panic!("{other:?}"),
@@ -296,13 +304,13 @@ fn another_inversion_reads_the_photo_again() {
     let implicit = recipe(100.0);
     let explicit = Recipe { inversion: Inversion::Explicit, ..implicit.clone() };
     let first = final_picture(&engine, 1, implicit.clone());
-    engine.render(RenderRequest { generation: 2, recipe: explicit.clone(), quality: Quality::Final });
+    engine.render(RenderRequest { photo: FIRST, generation: 2, recipe: explicit.clone(), quality: Quality::Final });
     let seen = until(&engine, |event| shows(event, 2, Quality::Final));
     assert!(seen.iter().any(|event| matches!(event, Event::LatentsReady)));
     let Some(Event::Picture { image: second, .. }) = seen.last() else { panic!("no picture") };
     assert!(first != *second, "it starts from another stochastic latent");
     // Neither is read again while it stays.
-    engine.render(RenderRequest { generation: 3, recipe: explicit, quality: Quality::Final });
+    engine.render(RenderRequest { photo: FIRST, generation: 3, recipe: explicit, quality: Quality::Final });
     let seen = until(&engine, |event| shows(event, 3, Quality::Final));
     assert!(!seen.iter().any(|event| matches!(event, Event::LatentsReady)));
     assert!(final_picture(&engine, 4, implicit) == first, "and back, to the bit");
@@ -337,10 +345,10 @@ fn a_stored_picture_is_reopened_as_it_was() {
     let origin = Origin::Stored { file: file.clone(), name: "Pasted".into() };
     engine.send(Request::Reopen(Reopening { origin, frame: Some(frame) }));
     let seen = until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
-    let Some(Event::PhotoOpened { name, path, stored, frame: used, .. }) = seen.last() else { panic!("not opened") };
+    let Some(Event::PhotoOpened { id, name, path, stored, frame: used, .. }) = seen.last() else { panic!("not opened") };
     assert_eq!((name.as_str(), path, stored.as_ref(), *used), ("Pasted", &None, Some(&file), frame));
     let copy = folder.path().join("copy.png");
-    engine.send(export(&copy, Recipe { steps: 3, ..Recipe::default() }));
+    engine.send(export_of(*id, &copy, Recipe { steps: 3, ..Recipe::default() }));
     until(&engine, |event| matches!(event, Event::Exported { .. }));
     assert!(Photo::open(&copy).unwrap().pixels == original.pixels);
 }
@@ -350,7 +358,7 @@ fn reading_a_photo_can_be_cancelled() {
     let (engine, _folder) = start();
     engine.send(Request::OpenPhoto(photo()));
     until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
-    engine.send(Request::Cancel);
+    engine.send(Request::Cancel(Job::ReadingPhoto));
     let events = until(&engine, |e| matches!(e, Event::Cancelled { job: Job::ReadingPhoto }));
     assert!(!events.iter().any(|e| matches!(e, Event::LatentsReady)));
 }
@@ -382,9 +390,9 @@ fn a_face_is_framed_and_the_frame_can_be_changed() {
     assert_eq!(*frame, faces[0].fit().frame);
 
     let centre = Frame::centre(&photo);
-    engine.send(Request::Reframe(centre));
+    engine.send(Request::Reframe { photo: FIRST, frame: centre });
     let events = until(&engine, |e| matches!(e, Event::Reframed { .. }));
-    let Some(Event::Reframed { frame, original: reframed }) = events.last() else { unreachable!() };
+    let Some(Event::Reframed { id: FIRST, frame, original: reframed }) = events.last() else { unreachable!() };
     assert_eq!(*frame, centre);
     assert!(reframed == original, "the whole photo is shown, whatever the model sees of it");
     until(&engine, |e| matches!(e, Event::LatentsReady));
@@ -417,8 +425,14 @@ fn an_export_of_the_face_alone_comes_with_its_recipe() {
     until(&engine, |e| matches!(e, Event::LatentsReady));
     let path = folder.path().join("face.png");
     let (recipe, options) = (recipe(80.0), ExportOptions { keep_metadata: false, ..Default::default() });
-    let request =
-        ExportRequest { path: path.clone(), recipe: recipe.clone(), options: options.clone(), crop: Crop::Full, save_recipe: true };
+    let request = ExportRequest {
+        photo: FIRST,
+        path: path.clone(),
+        recipe: recipe.clone(),
+        options: options.clone(),
+        crop: Crop::Full,
+        save_recipe: true,
+    };
     engine.send(Request::Export(Box::new(request)));
     until(&engine, |e| matches!(e, Event::Exported { .. }));
     assert_eq!(image::image_dimensions(&path).unwrap(), (80, 80), "the square in the middle");
@@ -514,7 +528,7 @@ fn a_cancelled_way_stops() {
         |pictures| InterpolationRequest { generation: 1, way: way([(id, 0.0), (id, 50.0)], InterpolationPath::Latent, true), pictures };
     engine.interpolate(request((0..1000).map(|i| (f64::from(i) / 999.0, Quality::Final)).collect()));
     until(&engine, |e| matches!(e, Event::Between { .. }));
-    engine.send(Request::Cancel);
+    engine.send(Request::Cancel(Job::Interpolating));
     until(&engine, |e| matches!(e, Event::Cancelled { job: Job::Interpolating }));
     // A photo that is closed under its way ends the way, not the engine.
     engine.send(Request::Close(id));
@@ -534,14 +548,14 @@ fn several_photos_keep_their_latents() {
     engine.send(Request::Select(first));
     let back = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     assert!(matches!(back.last(), Some(Event::PhotoOpened { id, name, .. }) if *id == first && name == "test"));
-    engine.render(RenderRequest { generation: 9, recipe: recipe(40.0), quality: Quality::Final });
+    engine.render(RenderRequest { photo: FIRST, generation: 9, recipe: recipe(40.0), quality: Quality::Final });
     let events = until(&engine, |e| shows(e, 9, Quality::Final));
     assert!(!events.iter().any(|e| matches!(e, Event::Progress { job: Job::ReadingPhoto, .. })), "it was read once");
 }
 
 #[test]
 fn faces_are_made_up_and_can_be_edited() {
-    let (engine, _folder) = start();
+    let (engine, folder) = start();
     let request = |generation, source, seed| SampleRequest { generation, source, seed, count: 2, steps: 3 };
     engine.send(Request::Sample(request(1, SampleSource::Unconditional, 7)));
     let faces = |events: Vec<Event>| -> Vec<_> {
@@ -557,11 +571,18 @@ fn faces_are_made_up_and_can_be_edited() {
     engine.send(Request::OpenSample { generation: 2, index: 1 });
     let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     assert!(matches!(opened.last(), Some(Event::PhotoOpened { width: 64, made_up: true, original, .. }) if *original == next[1]));
-    engine.render(RenderRequest { generation: 1, recipe: recipe(60.0), quality: Quality::Final });
+    let states = |id, name: &str| {
+        let path = folder.path().join(name);
+        engine.send(export_of(id, &path, recipe(0.0)));
+        until(&engine, |e| matches!(e, Event::Exported { .. }));
+        Photo::open(&path).unwrap().made_by
+    };
+    assert_eq!(states(FIRST, "face.png"), Some(DigitalSource::TrainedAlgorithmicMedia), "though no slider was moved");
+    engine.render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(60.0), quality: Quality::Final });
     until(&engine, |e| shows(e, 1, Quality::Final));
 
     let id = open(&engine, photo());
-    let variations = |amount| SampleSource::Variations { recipe: recipe(0.0), amount };
+    let variations = |amount| SampleSource::Variations { photo: id, recipe: recipe(0.0), amount };
     engine.send(Request::Sample(request(3, variations(0.0), 1)));
     let same = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
     let cut = Frame::centre(&photo()).cut(&photo(), SIDE);
@@ -569,6 +590,10 @@ fn faces_are_made_up_and_can_be_edited() {
     engine.send(Request::Sample(request(4, variations(0.4), 1)));
     let varied = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
     assert!(distance(&varied[0], &cut) > 1.0 && varied[0] != varied[1]);
+    engine.send(Request::OpenSample { generation: 4, index: 1 });
+    let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. })).pop();
+    let Some(Event::PhotoOpened { id: variation, .. }) = opened else { unreachable!() };
+    assert_eq!(states(variation, "variation.png"), Some(DigitalSource::CompositeWithTrainedAlgorithmicMedia), "a photo is in it");
     engine.send(Request::Close(id));
 }
 
@@ -577,7 +602,7 @@ fn an_inspection_shows_the_chain_and_the_gap() {
     let (engine, _folder) = start();
     open(&engine, photo());
     until(&engine, |e| matches!(e, Event::LatentsReady));
-    engine.send(Request::Inspect(InspectRequest { generation: 5, recipe: recipe(30.0), gap_points: 4 }));
+    engine.send(Request::Inspect(InspectRequest { generation: 5, photo: FIRST, recipe: recipe(30.0), gap_points: 4 }));
     let events = until(&engine, |e| matches!(e, Event::Finished { job: Job::Inspecting }));
     let timesteps: Vec<usize> = events
         .iter()
@@ -599,7 +624,7 @@ fn fresh_noise_changes_the_picture_and_nothing_else() {
     open(&engine, photo());
     until(&engine, |e| matches!(e, Event::LatentsReady));
     let picture = |generation, recipe: Recipe| {
-        engine.render(RenderRequest { generation, recipe, quality: Quality::Final });
+        engine.render(RenderRequest { photo: FIRST, generation, recipe, quality: Quality::Final });
         match until(&engine, |e| shows(e, generation, Quality::Final)).pop() {
             Some(Event::Picture { image, .. }) => image,
             _ => unreachable!(),
@@ -622,4 +647,216 @@ fn a_sequence_is_written_beside_the_work() {
     assert!(path.exists());
     engine.send(Request::ExportSequence { path, sequence: sequence(), overwrite: false });
     until(&engine, |e| matches!(e, Event::Failed { job: Job::Exporting, message, .. } if message.contains("exists already")));
+}
+
+/// Takes a worker to the end of what it has to do; returns what it told on the way.
+fn finish(worker: &mut super::Worker, seen: &crossbeam_channel::Receiver<Event>) -> Vec<Event> {
+    while worker.has_work() {
+        worker.step();
+    }
+    seen.try_iter().collect()
+}
+
+fn tells_cancelled(events: &[Event], wanted: Job) -> bool {
+    events.iter().any(|event| matches!(event, Event::Cancelled { job } if *job == wanted))
+}
+
+#[test]
+fn an_export_is_of_the_photo_that_it_was_asked_for_as_it_was_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, seen) = worker(folder.path());
+    worker.open_photo(*other_photo(), None, None).unwrap();
+    let second = worker.present.unwrap();
+    let to = |name: &str| folder.path().join(name);
+    let saved = |worker: &mut super::Worker, name: &str| {
+        let events = finish(worker, &seen);
+        assert!(events.iter().any(|event| matches!(event, Event::Exported { .. })), "{name}: {events:?}");
+        Photo::open(&to(name)).unwrap().pixels
+    };
+    // The other photo has taken its place on the screen.
+    worker.handle(export(&to("a.png"), recipe(80.0)));
+    let wanted = saved(&mut worker, "a.png");
+    assert_eq!(wanted.dimensions(), (80, 96));
+    assert!(wanted != photo().pixels);
+
+    worker.handle(export(&to("b.png"), recipe(80.0)));
+    worker.step();
+    worker.handle(Request::Reframe { photo: FIRST, frame: Frame { centre: [30.0, 40.0], side: 22.0, angle: 0.1 } });
+    worker.handle(Request::Select(second));
+    assert!(saved(&mut worker, "b.png") == wanted);
+
+    // Closed before its latents were read to the end.
+    worker.open_photo(*photo(), None, None).unwrap();
+    let third = worker.present.unwrap();
+    worker.handle(export_of(third, &to("c.png"), recipe(80.0)));
+    worker.handle(Request::Close(third));
+    assert!(saved(&mut worker, "c.png") == wanted);
+    worker.handle(export_of(third, &to("d.png"), recipe(80.0)));
+    assert!(tells_cancelled(&finish(&mut worker, &seen), Job::Exporting), "there is nothing to write");
+}
+
+#[test]
+fn jobs_that_are_given_up_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, seen) = worker(folder.path());
+    worker.handle(Request::Close(FIRST));
+    assert!(tells_cancelled(&finish(&mut worker, &seen), Job::ReadingPhoto));
+    let open = |worker: &mut super::Worker| {
+        worker.open_photo(*photo(), None, None).unwrap();
+        finish(worker, &seen);
+        worker.present.unwrap()
+    };
+    let look = |photo| Request::Inspect(InspectRequest { generation: 1, photo, recipe: recipe(0.0), gap_points: 2 });
+    let vary = |photo| {
+        let source = SampleSource::Variations { photo, recipe: recipe(0.0), amount: 0.5 };
+        Request::Sample(SampleRequest { generation: 1, source, seed: 1, count: 3, steps: 3 })
+    };
+    let (first, second) = (open(&mut worker), open(&mut worker));
+    let go = || InterpolationRequest {
+        generation: 1,
+        way: way([(first, 0.0), (second, 0.0)], InterpolationPath::Latent, true),
+        pictures: vec![(0.25, Quality::Final), (0.5, Quality::Final)],
+    };
+    let framed = || Request::Reframe { photo: first, frame: Frame { centre: [30.0, 40.0], side: 22.0, angle: 0.1 } };
+    let told = |worker: &mut super::Worker, job| {
+        assert!(!worker.is_running(job));
+        assert!(tells_cancelled(&seen.try_iter().collect::<Vec<_>>(), job), "{job:?}");
+    };
+
+    worker.handle(look(second));
+    worker.step();
+    worker.handle(Request::Select(first));
+    told(&mut worker, Job::Inspecting);
+    worker.interpolation.take(go());
+    worker.step();
+    worker.handle(vary(first));
+    worker.handle(framed());
+    told(&mut worker, Job::Interpolating);
+    worker.handle(vary(first));
+    worker.step();
+    worker.handle(framed());
+    told(&mut worker, Job::Sampling);
+    worker.interpolation.take(go());
+    worker.step();
+    worker.handle(Request::Close(second));
+    told(&mut worker, Job::Interpolating);
+    worker.handle(vary(first));
+    worker.handle(Request::Close(first));
+    told(&mut worker, Job::Sampling);
+
+    // Another model takes the place of the one that works on it.
+    let third = open(&mut worker);
+    worker.handle(export_of(third, &folder.path().join("out.png"), recipe(80.0)));
+    worker.step();
+    worker.load(folder.path().join("bundle"), DeviceChoice::Cpu).unwrap();
+    told(&mut worker, Job::Exporting);
+    worker.handle(Request::OpenSample { generation: 1, index: 0 });
+    told(&mut worker, Job::OpeningPhoto);
+}
+
+#[test]
+fn reading_that_was_cancelled_goes_on_at_the_next_wish() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, seen) = worker(folder.path());
+    let cancel_late = |worker: &mut super::Worker| {
+        while worker.photos[0].latents.passed.is_empty() {
+            worker.step();
+        }
+        worker.handle(Request::Cancel(Job::Exporting));
+        assert!(worker.is_running(Job::ReadingPhoto), "that was another job");
+        worker.handle(Request::Cancel(Job::ReadingPhoto));
+        assert!(tells_cancelled(&finish(worker, &seen), Job::ReadingPhoto), "nothing goes on by itself");
+    };
+    let forget = |worker: &mut super::Worker| {
+        let frame = worker.photos[0].frame;
+        worker.handle(Request::Reframe { photo: FIRST, frame });
+    };
+    let is_read = |worker: &mut super::Worker| {
+        finish(worker, &seen);
+        let latents = &worker.photos[0].latents;
+        let passed: Vec<usize> = latents.passed.iter().map(|start| start.timestep).collect();
+        latents.inferred && passed == [250, 422, 562]
+    };
+    cancel_late(&mut worker);
+    worker.take_render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(20.0), quality: Quality::Preview });
+    assert!(is_read(&mut worker));
+    forget(&mut worker);
+    cancel_late(&mut worker);
+    worker.handle(Request::Select(FIRST));
+    assert!(is_read(&mut worker));
+    forget(&mut worker);
+    cancel_late(&mut worker);
+    worker.handle(export(&folder.path().join("out.png"), recipe(20.0)));
+    assert!(is_read(&mut worker));
+    forget(&mut worker);
+    cancel_late(&mut worker);
+    worker.handle(Request::Inspect(InspectRequest { generation: 1, photo: FIRST, recipe: recipe(0.0), gap_points: 2 }));
+    assert!(is_read(&mut worker));
+}
+
+#[test]
+fn what_is_asked_of_a_photo_is_done_to_that_photo() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, seen) = worker(folder.path());
+    let vary = |generation| {
+        let source = SampleSource::Variations { photo: FIRST, recipe: recipe(0.0), amount: 0.4 };
+        Request::Sample(SampleRequest { generation, source, seed: 1, count: 2, steps: 3 })
+    };
+    let faces = |events: Vec<Event>| -> Vec<Arc<RgbImage>> {
+        events.into_iter().filter_map(|event| if let Event::Sampled { image, .. } = event { Some(image) } else { None }).collect()
+    };
+    worker.handle(vary(1));
+    let wanted = faces(finish(&mut worker, &seen));
+    worker.photos[0].view.forget_bases();
+    worker.handle(vary(2));
+    worker.step();
+    worker.open_photo(*other_photo(), None, None).unwrap();
+    let second = worker.present.unwrap();
+    assert_eq!(faces(finish(&mut worker, &seen)), wanted, "though another photo was opened meanwhile");
+    let settings = super::Settings::new(&recipe(0.0), 3, true);
+    assert!(worker.photos[0].view.has_base(settings) && !worker.photos[1].view.has_base(settings));
+
+    let frame = Frame { centre: [30.0, 40.0], side: 22.0, angle: 0.1 };
+    worker.handle(Request::Reframe { photo: FIRST, frame });
+    assert!(finish(&mut worker, &seen).iter().any(|event| matches!(event, Event::Reframed { id: FIRST, frame: f, .. } if *f == frame)));
+    assert_eq!((worker.photos[0].frame, worker.photos[1].frame), (frame, Frame::centre(&other_photo())));
+    worker.take_render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(20.0), quality: Quality::Final });
+    assert!(!worker.has_work(), "it is not on the screen");
+    worker.take_render(RenderRequest { photo: second, generation: 2, recipe: recipe(20.0), quality: Quality::Final });
+    assert!(worker.has_work());
+}
+
+#[test]
+fn a_device_that_cannot_be_had_takes_nothing_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut worker, seen) = worker(folder.path());
+    // As if it were a card that works.
+    worker.device = DeviceChoice::Gpu;
+    worker.editor.as_mut().unwrap().card.device = "A card".into();
+    worker.handle(export(&folder.path().join("out.png"), recipe(80.0)));
+    worker.guarded(Job::LoadingModel, |_| panic!("another card's driver"));
+    assert_eq!((worker.device, worker.on_cpu()), (DeviceChoice::Gpu, false));
+    let events = finish(&mut worker, &seen);
+    assert!(events.iter().any(|event| matches!(event, Event::Failed { job: Job::LoadingModel, .. })));
+    assert!(events.iter().any(|event| matches!(event, Event::Exported { .. })), "what was under way goes on");
+    // A card that fails at work is given up.
+    worker.guarded(Job::Rendering, |_| panic!("the card's own driver"));
+    assert_eq!((worker.device, worker.on_cpu()), (DeviceChoice::Cpu, true));
+    worker.device = DeviceChoice::Gpu;
+    worker.editor = None;
+    worker.handle(Request::UseDevice(DeviceChoice::Cpu));
+    assert!(seen.try_iter().any(|event| matches!(event, Event::Finished { job: Job::LoadingModel })), "there is nothing to load");
+}
+
+#[test]
+fn latents_are_drawn_from_clamped_noise() {
+    let folder = tempfile::tempdir().unwrap();
+    let editor = Editor::load(&tiny_bundle(folder.path()), DeviceChoice::Cpu).unwrap();
+    let drawn = |scale: f32| {
+        let dim = editor.model.config.latent_dim;
+        let noise = editor.latent_tensor((0..dim).map(|i| if i % 2 == 0 { scale } else { -scale }).collect(), 1);
+        editor.model.sample_latents_from_noise(noise, 5).unwrap().into_data()
+    };
+    assert_eq!(drawn(3.0), drawn(1.0));
+    assert_ne!(drawn(0.5), drawn(1.0));
 }
