@@ -152,7 +152,12 @@ impl StudioApp {
             Event::Cancelled { job } => {
                 self.jobs.ended(job);
                 match job {
-                    Job::Interpolating => self.interpolate.ended(true),
+                    Job::Interpolating => {
+                        if self.interpolate.is_exporting() {
+                            self.notices.tell("The pictures were not saved");
+                        }
+                        self.interpolate.ended(true);
+                    }
                     // By whom it is not known: the model may have changed under it.
                     Job::Exporting => self.notices.tell("The photo was not saved"),
                     _ => {}
