@@ -54,9 +54,11 @@ impl StudioApp {
             }
             // The engine did not know yet that it was closed, and has made it the present one.
             Event::PhotoOpened { id, .. } if self.shelf.was_closed(id) => {
-                self.jobs.ended(Job::OpeningPhoto);
-                if let Some(present) = self.shelf.present() {
-                    self.go_back_to(present);
+                match self.shelf.present() {
+                    Some(present) => self.go_back_to(present),
+                    None if self.shelf.is_empty() => self.jobs.ended(Job::OpeningPhoto),
+                    // The one beside it was asked for.
+                    None => {}
                 }
             }
             Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame, made_up } => {
