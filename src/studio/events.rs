@@ -54,9 +54,11 @@ impl StudioApp {
             }
             // The engine did not know yet that it was closed, and has made it the present one.
             Event::PhotoOpened { id, .. } if self.shelf.was_closed(id) => {
-                self.jobs.ended(Job::OpeningPhoto);
-                if let Some(present) = self.shelf.present() {
-                    self.go_back_to(present);
+                match self.shelf.present() {
+                    Some(present) => self.go_back_to(present),
+                    None if self.shelf.is_empty() => self.jobs.ended(Job::OpeningPhoto),
+                    // The one beside it was asked for.
+                    None => {}
                 }
             }
             Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame, made_up } => {
@@ -152,7 +154,12 @@ impl StudioApp {
             Event::Cancelled { job } => {
                 self.jobs.ended(job);
                 match job {
-                    Job::Interpolating => self.interpolate.ended(true),
+                    Job::Interpolating => {
+                        if self.interpolate.is_exporting() {
+                            self.notices.tell("The pictures were not saved");
+                        }
+                        self.interpolate.ended(true);
+                    }
                     // By whom it is not known: the model may have changed under it.
                     Job::Exporting => self.notices.tell("The photo was not saved"),
                     _ => {}

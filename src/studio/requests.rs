@@ -78,14 +78,14 @@ impl StudioApp {
         }
         let was_present = self.shelf.present() == Some(id);
         let beside = self.shelf.remove(id);
-        if !was_present {
-            return;
+        if was_present {
+            self.photo = None;
+            self.drags_on |= self.held.take().is_some();
+            self.set_kept(Kept { recipe: self.untouched.clone(), ..Kept::default() });
+            self.picture.close();
         }
-        self.photo = None;
-        self.drags_on |= self.held.take().is_some();
-        self.set_kept(Kept { recipe: self.untouched.clone(), ..Kept::default() });
-        self.picture.close();
-        if let Some(beside) = beside {
+        // Also where this one was to follow another that was closed, and has not come yet.
+        if let Some(beside) = beside.filter(|_| self.shelf.present().is_none()) {
             self.select(beside);
         }
     }
