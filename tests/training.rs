@@ -580,13 +580,15 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     assert!(matches!(command(&format!("{} --steps 4 --price 3 --data {photos}", sliders("sliders"))), Err(TrainError::OtherRun { .. })));
     // A critic reads beside the encoder, of which the bundle tells; it must have been trained.
     let critic = place.join("critic");
-    let with = format!("{} --steps 1 --data {photos} --critic {}", sliders("read"), critic.display());
+    let with = format!("{} --steps 1 --data {photos} --critic {} --pixel-price-of bright_left=3", sliders("read"), critic.display());
+    assert!(matches!(command(&with.replace("bright_left=", "nothing=")), Err(TrainError::UnknownAttribute { .. })));
     assert!(matches!(command(&with), Err(TrainError::NoState { .. })));
     let judge = format!("train judge --run {} {common} --attributes {} --size 16 --steps 2", critic.display(), table.display());
     command(&judge).expect("a judge");
     command(&with).expect("sliders read by a critic");
     let read = Bundle::load(&bundle).expect("the bundle");
     assert!(read.manifest.provenance.details["sliders and locks"].contains("a critic"));
+    assert!(read.manifest.provenance.details["sliders and locks"].contains("3 for Bright_Left's"));
     let mut bare = read.clone();
     bare.manifest.attributes.clear();
     bare.save(&place.join("bare"), false).expect("a bundle without sliders");

@@ -392,7 +392,7 @@ pub fn train(
     };
     let effects = [effects(&usual), effects(&pure)];
     let found = [0, 1].map(|kind| Effects::of(&effects[kind]));
-    store(&mut bundle, usual, Locks { steps: pure, effects }, job, &progress, trials.faces.len())?;
+    store(&mut bundle, usual, Locks { steps: pure, effects }, job, &stage.prices, &progress, trials.faces.len())?;
     Ok((progress, found))
 }
 
@@ -473,6 +473,7 @@ fn store(
     usual: Vec<Vec<f32>>,
     locks: Locks,
     job: &SlidersJob,
+    prices: &Prices,
     progress: &Progress,
     faces: usize,
 ) -> Result<(), TrainError> {
@@ -491,10 +492,10 @@ fn store(
         bundle.weights.tensors.insert(name.to_owned(), WeightData { shape, values });
     }
     let readers = if job.critic.is_some() { "the encoder and a critic" } else { "the encoder" };
-    let Prices { others, others_locked, pixels, pixels_of } = &job.prices;
-    let mut prices = format!("prices {others} and {others_locked} for the others, {pixels} for pixels");
-    pixels_of.iter().for_each(|(name, price)| prices += &format!(", {price} for {name}'s"));
-    let text = format!("{} samples, read by {readers}, {prices}; tried on {faces} images", progress.samples);
+    let Prices { others, others_locked, pixels, pixels_of } = prices;
+    let mut paid = format!("prices {others} and {others_locked} for the others, {pixels} for pixels");
+    pixels_of.iter().for_each(|(name, price)| paid += &format!(", {price} for {name}'s"));
+    let text = format!("{} samples, read by {readers}, {paid}; tried on {faces} images", progress.samples);
     bundle.manifest.provenance.details.insert("sliders and locks".to_owned(), text);
     let folder = bundle.folder.clone();
     Ok(bundle.save(&folder, true)?)
