@@ -218,6 +218,15 @@ fn without_a_model_nothing_is_forgotten() {
     assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
 }
 
+/// With a photo named, and another that comes back or is that one.
+fn start_naming(settings: Settings, folder: tempfile::TempDir, named: PathBuf) -> Window {
+    let settings: &'static Settings = Box::leak(Box::new(settings));
+    let mut window = Window::start(folder, bundle::default_folder(), Some(named), Some(settings), |builder| builder);
+    window.until("both photos", |app| app.photos() == 2 && !app.is_busy());
+    window.until_final();
+    window
+}
+
 #[test]
 fn a_named_photo_opens_in_front_of_what_was_open() {
     let mut window = start_with_two_people();
@@ -225,19 +234,14 @@ fn a_named_photo_opens_in_front_of_what_was_open() {
     window.until_refined();
     let (settings, folder) = close(window);
     let named = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/portraits/obama.jpg"));
-    let settings: &'static Settings = Box::leak(Box::new(settings));
-    let mut window = Window::start(folder, bundle::default_folder(), Some(named), Some(settings), |builder| builder);
-    window.until("both photos", |app| app.photos() == 2 && !app.is_busy());
-    window.until_final();
+    let window = start_naming(settings, folder, named);
     assert!(window.harness.query_by_role_and_label(Role::Image, "obama").is_some());
     assert!(!window.app().recipe().is_changed());
 
     // One that was open is not opened twice.
     let (settings, folder) = close(window);
-    let (settings, named): (&'static Settings, _) = (Box::leak(Box::new(settings)), folder.path().join("people.png"));
-    let mut window = Window::start(folder, bundle::default_folder(), Some(named), Some(settings), |builder| builder);
-    window.until("both photos", |app| app.photos() == 2 && !app.is_busy() && app.recipe().is_changed());
-    window.until_final();
+    let named = folder.path().join("people.png");
+    let window = start_naming(settings, folder, named);
     assert!(window.harness.query_by_role_and_label(Role::Image, "people").is_some());
     assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
 }
