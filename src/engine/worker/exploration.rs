@@ -122,10 +122,12 @@ impl Worker {
             SampleSource::Unconditional => (from_model(&decoded, editor.size()), DigitalSource::TrainedAlgorithmicMedia),
             SampleSource::Variations { photo, recipe, .. } => {
                 let settings = Settings::new(recipe, request.steps, true);
-                let view = self.index(*photo).map(|i| &self.photos[i].view);
-                let detail = view.and_then(|view| Some(Detail { weight: 1.0, photo: view.cut(), rebuilt: view.base(settings)? }));
+                let open = self.index(*photo).map(|i| &self.photos[i]);
+                let detail = open.and_then(|open| Some(Detail { weight: 1.0, photo: open.view.cut(), rebuilt: open.view.base(settings)? }));
+                // Of a made-up face there is no photo in it either.
+                let made_by = open.and_then(|open| open.photo.made_by).unwrap_or(DigitalSource::CompositeWithTrainedAlgorithmicMedia);
                 // With the photo's own detail.
-                (compose(&decoded, editor.size(), detail.as_slice()), DigitalSource::CompositeWithTrainedAlgorithmicMedia)
+                (compose(&decoded, editor.size(), detail.as_slice()), made_by)
             }
         };
         let (generation, total, index, image) = (request.generation, request.count, self.sampling.faces.len(), Arc::new(image));

@@ -581,6 +581,13 @@ fn faces_are_made_up_and_can_be_edited() {
     engine.render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(60.0), quality: Quality::Final });
     until(&engine, |e| shows(e, 1, Quality::Final));
 
+    let source = SampleSource::Variations { photo: FIRST, recipe: recipe(0.0), amount: 0.4 };
+    engine.send(Request::Sample(request(5, source, 1)));
+    until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling }));
+    engine.send(Request::OpenSample { generation: 5, index: 0 });
+    let Some(Event::PhotoOpened { id, .. }) = until(&engine, |e| matches!(e, Event::PhotoOpened { .. })).pop() else { unreachable!() };
+    assert_eq!(states(id, "sibling.png"), Some(DigitalSource::TrainedAlgorithmicMedia), "there is no photo in it");
+
     let id = open(&engine, photo());
     let variations = |amount| SampleSource::Variations { photo: id, recipe: recipe(0.0), amount };
     engine.send(Request::Sample(request(3, variations(0.0), 1)));
