@@ -60,7 +60,7 @@ pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends
             worker.take_render(render);
         }
         if let Ok(interpolation) = interpolations.try_recv() {
-            worker.interpolation.take(interpolation);
+            worker.take_interpolation(interpolation);
         }
         worker.step();
     }

@@ -58,8 +58,8 @@ impl Interpolation {
         active || self.wanted.as_ref().is_some_and(|wanted| leads_there(&wanted.way))
     }
 
-    /// Takes a newer request. As with renders, a preview under way is finished and a final picture gives way, unless it is wanted still.
-    pub fn take(&mut self, request: InterpolationRequest) {
+    /// As with renders, a preview under way is finished and a final picture gives way, unless it is wanted still.
+    fn take(&mut self, request: InterpolationRequest) {
         let InterpolationRequest { generation, way, pictures } = request;
         let mut left: VecDeque<_> = pictures.into();
         let total = left.len();
@@ -82,6 +82,16 @@ impl Interpolation {
 }
 
 impl Worker {
+    /// Takes a newer request. Where it wants nothing more, what was under way is told to have ended: the window may have taken the progress
+    /// that was told before for a job that goes on.
+    pub(super) fn take_interpolation(&mut self, request: InterpolationRequest) {
+        let had_work = self.interpolation.has_work();
+        self.interpolation.take(request);
+        if had_work && !self.interpolation.has_work() {
+            self.tell(Event::Finished { job: Job::Interpolating });
+        }
+    }
+
     /// One denoising step of what is needed next: the ends' stochastic latents, how they decode unedited, the pictures.
     pub(super) fn step_interpolation(&mut self) -> Result<(), EditError> {
         if self.interpolation.active.is_none() {

@@ -724,6 +724,12 @@ fn jobs_that_are_given_up_are_told() {
         way: way([(first, 0.0), (second, 0.0)], InterpolationPath::Latent, true),
         pictures: vec![(0.25, Quality::Final), (0.5, Quality::Final)],
     };
+    // The view was left.
+    worker.take_interpolation(go());
+    worker.step();
+    worker.take_interpolation(InterpolationRequest { pictures: Vec::new(), ..go() });
+    assert!(!worker.is_running(Job::Interpolating));
+    assert!(matches!(seen.try_iter().last(), Some(Event::Finished { job: Job::Interpolating })));
     let framed = || Request::Reframe { photo: first, frame: Frame { centre: [30.0, 40.0], side: 22.0, angle: 0.1 } };
     let told = |worker: &mut super::Worker, job| {
         assert!(!worker.is_running(job));
@@ -734,7 +740,7 @@ fn jobs_that_are_given_up_are_told() {
     worker.step();
     worker.handle(Request::Select(first));
     told(&mut worker, Job::Inspecting);
-    worker.interpolation.take(go());
+    worker.take_interpolation(go());
     worker.step();
     worker.handle(vary(first));
     worker.handle(framed());
@@ -743,7 +749,7 @@ fn jobs_that_are_given_up_are_told() {
     worker.step();
     worker.handle(framed());
     told(&mut worker, Job::Sampling);
-    worker.interpolation.take(go());
+    worker.take_interpolation(go());
     worker.step();
     worker.handle(Request::Close(second));
     told(&mut worker, Job::Interpolating);
