@@ -75,10 +75,13 @@ pub fn show_settings(ui: &mut Ui, recipe: &mut Recipe, inspector: &mut Inspector
         recipe.fresh_noise = (fresh / 100.0).clamp(0.0, 1.0);
         ui.add_enabled_ui(recipe.fresh_noise > 0.0, |ui| {
             let seed = field(ui, "Seed", DragValue::new(&mut recipe.noise_seed).speed(0.1).update_while_editing(false));
+            held |= seed.is_pointer_button_down_on();
             seed.on_hover_text("Which other noise").on_disabled_hover_text("For fresh noise");
         });
         let steps = DragValue::new(&mut recipe.steps).range(1..=200).speed(0.1).update_while_editing(false);
-        field(ui, "Steps", steps).on_hover_text("Denoising steps of a finished picture");
+        let steps = field(ui, "Steps", steps);
+        held |= steps.is_pointer_button_down_on();
+        steps.on_hover_text("Denoising steps of a finished picture");
         choose(ui, "Sampler", "How the decode takes its steps", &mut recipe.solver, &SOLVERS);
         choose(ui, "Inversion", "How the noise that leads to the photo is found", &mut recipe.inversion, &INVERSIONS);
         ui.add_space(space::XS);

@@ -155,3 +155,29 @@ fn sampler_and_inversion_are_chosen_in_the_panel() {
     assert_eq!(*window.app().recipe(), usual);
     window.until_final();
 }
+
+#[test]
+fn a_drag_of_the_steps_is_one_step_back() {
+    let mut window = Window::open();
+    window.harness.get_by_label("Advanced").scroll_to_me();
+    window.harness.run();
+    window.harness.get_by_label("Advanced").click();
+    window.harness.run();
+    let steps = |window: &Window| window.harness.get_by_role_and_label(Role::SpinButton, "Steps").rect();
+    window.harness.get_by_role_and_label(Role::SpinButton, "Steps").scroll_to_me();
+    window.harness.run();
+    let (before, at) = (window.app().recipe().steps, steps(&window).center());
+    window.harness.hover_at(at);
+    window.harness.drag_at(at);
+    window.harness.step();
+    for i in 1..=5 {
+        window.harness.hover_at(at + vec2(20.0 * i as f32, 0.0));
+        window.harness.step();
+    }
+    window.harness.drop_at(at + vec2(100.0, 0.0));
+    window.harness.run();
+    assert!(window.app().recipe().steps > before + 3, "{}", window.app().recipe().steps);
+    window.until_final();
+    window.click("Undo");
+    assert_eq!(window.app().recipe().steps, before);
+}
