@@ -67,7 +67,10 @@ impl StudioApp {
             Command::OpenByPath => self.files.type_path(Purpose::Open, ""),
             Command::OpenSample => self.open_sample(),
             Command::SaveAs => self.export.open(&self.files.suggested_path(&self.suggested_name(Purpose::Save))),
-            Command::SaveBetween => self.ask_where(ctx, Purpose::SavePicture),
+            Command::SaveBetween => {
+                self.interpolate.mark();
+                self.ask_where(ctx, Purpose::SavePicture);
+            }
             Command::SaveStrip => self.ask_where(ctx, Purpose::SaveStrip),
             Command::SaveAnimation => self.ask_where(ctx, Purpose::SaveAnimation),
             Command::ClosePhoto => {
@@ -149,7 +152,7 @@ impl StudioApp {
         let name = self.photo.as_ref().map_or("", |photo| &photo.name);
         match purpose {
             Purpose::Save => files::suggested_name(name, "edited.png"),
-            Purpose::SavePicture => files::suggested_name(name, &format!("{:.0}-percent.png", self.interpolate.share() * 100.0)),
+            Purpose::SavePicture => files::suggested_name(name, &format!("{:.0}-percent.png", self.interpolate.marked() * 100.0)),
             Purpose::SaveStrip => files::suggested_name(name, "strip.png"),
             Purpose::SaveAnimation => files::suggested_name(name, "animation.gif"),
             Purpose::Open | Purpose::Model | Purpose::Checkpoints => String::new(),

@@ -62,6 +62,8 @@ struct Pending {
     path: PathBuf,
     overwrite: bool,
     what: Export,
+    /// Of a single picture.
+    share: f64,
 }
 
 /// What of the way is written.
@@ -94,6 +96,8 @@ pub struct Interpolate {
     preview: Option<TextureHandle>,
     /// What the last request was made for: place, whether by a drag, pictures in the strip.
     asked: Option<(u32, bool, usize)>,
+    /// Where the slider stood when its picture was to be saved. It may move while the path is chosen.
+    marked: f64,
     pending: Option<Pending>,
 }
 
@@ -112,6 +116,7 @@ impl Default for Interpolate {
             pictures: HashMap::new(),
             preview: None,
             asked: None,
+            marked: 0.5,
             pending: None,
         }
     }
@@ -164,14 +169,26 @@ impl Interpolate {
         Some(InterpolationRequest { generation: self.generation, way: self.way.clone()?, pictures: Vec::new() })
     }
 
-    /// The picture at the slider, then those of the strip. While the slider moves, the former alone.
+    /// The picture at the slider, one to be saved, then those of the strip. While the slider moves, the first alone.
     fn missing(&self) -> Vec<(f64, Quality)> {
-        let at_slider = (!self.pictures.contains_key(&place(self.share)) && self.playing.is_none())
-            .then_some((self.share, if self.dragging { Quality::Preview } else { Quality::Final }));
-        let strip = self.shares().into_iter().filter(|share| {
-            !self.dragging && !self.pictures.contains_key(&place(*share)) && Some(place(*share)) != at_slider.map(|(share, _)| place(share))
-        });
-        at_slider.into_iter().chain(strip.map(|share| (share, Quality::Final))).collect()
+        let is_there = |share: f64| self.pictures.contains_key(&place(share));
+        let mut missing = Vec::new();
+        if !is_there(self.share) && self.playing.is_none() {
+            missing.push((self.share, if self.dragging { Quality::Preview } else { Quality::Final }));
+        }
+        if !self.dragging {
+            for share in self.saved_alone().into_iter().chain(self.shares()) {
+                if !is_there(share) && missing.iter().all(|(other, _)| place(*other) != place(share)) {
+                    missing.push((share, Quality::Final));
+                }
+            }
+        }
+        missing
+    }
+
+    /// Where the single picture is that waits to be written.
+    fn saved_alone(&self) -> Option<f64> {
+        self.pending.as_ref().filter(|pending| pending.what == Export::Picture).map(|pending| pending.share)
     }
 
     fn shares(&self) -> Vec<f64> {
@@ -240,8 +257,8 @@ impl Interpolate {
     fn evict(&mut self) {
         let strip: Vec<u32> = self.shares().into_iter().map(place).collect();
         if self.pictures.len() > strip.len() + KEPT {
-            let now = place(self.share);
-            self.pictures.retain(|place, _| *place == now || strip.contains(place));
+            let (now, saved) = (place(self.share), self.saved_alone().map(place));
+            self.pictures.retain(|place, _| *place == now || Some(*place) == saved || strip.contains(place));
         }
     }
 
@@ -314,14 +331,23 @@ impl Interpolate {
         self.share
     }
 
+    /// Keeps in mind where the slider stands, for a picture that is to be saved.
+    pub fn mark(&mut self) {
+        self.marked = self.share;
+    }
+
+    pub fn marked(&self) -> f64 {
+        self.marked
+    }
+
     /// Pictures of the strip that are there.
     pub fn pictures_there(&self) -> usize {
         self.shares().into_iter().filter(|share| self.pictures.contains_key(&place(*share))).count()
     }
 
-    /// Writes as soon as all pictures are there.
+    /// Writes as soon as all pictures are there; a single one is the marked one.
     pub fn export(&mut self, what: Export, path: PathBuf, overwrite: bool) {
-        self.pending = Some(Pending { path, overwrite, what });
+        self.pending = Some(Pending { path, overwrite, what, share: self.marked });
         self.asked = None;
     }
 
@@ -331,9 +357,9 @@ impl Interpolate {
 
     /// The pending export, if its pictures are there.
     pub fn take_export(&mut self) -> Option<Request> {
-        let Pending { what, .. } = self.pending.as_ref()?;
+        let Pending { what, share, .. } = self.pending.as_ref()?;
         let shares = match what {
-            Export::Picture => vec![self.share],
+            Export::Picture => vec![*share],
             Export::Strip => self.shares(),
             Export::Animation => self.sequence(),
         };
@@ -637,6 +663,24 @@ mod tests {
         let Some(Request::ExportSequence { sequence, .. }) = view.take_export() else { panic!("everything is there") };
         assert_eq!(sequence.frames.len(), 2);
         assert!(!view.is_exporting());
+    }
+
+    #[test]
+    fn the_saved_picture_is_the_one_that_was_shown() {
+        let (mut view, ctx) = (with_way(), egui::Context::default());
+        view.share = 0.3;
+        view.mark();
+        view.share = 0.7;
+        view.export(Export::Picture, "a.png".into(), false);
+        assert_eq!(view.missing()[..2], [(0.7, Quality::Final), (0.3, Quality::Final)]);
+        for i in 0..200 {
+            view.take_picture(&ctx, 1, 0.5 + f64::from(i) / 1000.0, Quality::Final, picture());
+        }
+        assert!(view.take_export().is_none());
+        view.take_picture(&ctx, 1, 0.3, Quality::Final, picture());
+        view.take_picture(&ctx, 1, 0.9, Quality::Final, picture());
+        let Some(Request::ExportSequence { sequence, .. }) = view.take_export() else { panic!("it is there") };
+        assert_eq!(sequence.frames.len(), 1);
     }
 
     #[test]
