@@ -141,12 +141,7 @@ impl StudioApp {
             Event::ChainSeen { generation, picture } => self.inspector.take_step(ctx, generation, &picture),
             Event::GapMeasured { generation, point } => self.inspector.take_gap(generation, point),
             Event::Devices(devices) => self.devices = devices,
-            Event::Finished { job } => {
-                self.jobs.ended(job);
-                if job == Job::Interpolating {
-                    self.interpolate.ended(false);
-                }
-            }
+            Event::Finished { job } => self.jobs.ended(job),
             Event::Exported { path } => {
                 self.jobs.ended(Job::Exporting);
                 self.notices.tell(format!("Saved {}", path.display()));
@@ -154,12 +149,7 @@ impl StudioApp {
             Event::Cancelled { job } => {
                 self.jobs.ended(job);
                 match job {
-                    Job::Interpolating => {
-                        if self.interpolate.is_exporting() {
-                            self.notices.tell("The pictures were not saved");
-                        }
-                        self.interpolate.ended(true);
-                    }
+                    Job::Interpolating => self.interpolate.give_up_export(),
                     // By whom it is not known: the model may have changed under it.
                     Job::Exporting => self.notices.tell("The photo was not saved"),
                     _ => {}
@@ -168,7 +158,7 @@ impl StudioApp {
             Event::Failed { job, message, details } => {
                 self.jobs.ended(job);
                 match job {
-                    Job::Interpolating => self.interpolate.ended(true),
+                    Job::Interpolating => self.interpolate.give_up_export(),
                     Job::OpeningPhoto => self.restoring_failed(),
                     _ => {}
                 }

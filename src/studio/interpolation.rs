@@ -99,6 +99,8 @@ pub struct Interpolate {
     /// Where the slider stood when its picture was to be saved. It may move while the path is chosen.
     marked: f64,
     pending: Option<Pending>,
+    /// A pending export was given up, and nobody was told yet.
+    gave_up: bool,
 }
 
 impl Default for Interpolate {
@@ -118,6 +120,7 @@ impl Default for Interpolate {
             asked: None,
             marked: 0.5,
             pending: None,
+            gave_up: false,
         }
     }
 }
@@ -161,10 +164,15 @@ impl Interpolate {
         Some(InterpolationRequest { generation: self.generation, way, pictures })
     }
 
-    /// A request that ends the one in progress, for when the view is left.
+    /// A request that ends the one in progress, for when the view is left; none where pictures that are to be saved are being made.
     pub fn leave(&mut self) -> Option<InterpolationRequest> {
         self.playing = None;
-        self.asked = None;
+        // A drag has asked for its own picture alone.
+        let are_made = self.asked.take().is_some_and(|(_, dragging, _)| !dragging);
+        if are_made && self.pending.is_some() {
+            return None;
+        }
+        self.give_up_export();
         self.generation += 1;
         Some(InterpolationRequest { generation: self.generation, way: self.way.clone()?, pictures: Vec::new() })
     }
@@ -200,7 +208,7 @@ impl Interpolate {
         self.pictures.clear();
         self.preview = None;
         self.asked = None;
-        self.pending = None;
+        self.give_up_export();
         self.oldest = self.generation + 1;
     }
 
@@ -262,11 +270,14 @@ impl Interpolate {
         }
     }
 
-    /// All pictures that were asked for are there, or the person cancelled.
-    pub fn ended(&mut self, cancelled: bool) {
-        if cancelled {
-            self.pending = None;
-        }
+    /// Its pictures will not come.
+    pub fn give_up_export(&mut self) {
+        self.gave_up |= self.pending.take().is_some();
+    }
+
+    /// Whether an export was given up since this was asked the last time.
+    pub fn take_gave_up(&mut self) -> bool {
+        std::mem::take(&mut self.gave_up)
     }
 
     /// A photo was opened while the view was open: it becomes an end.
@@ -663,6 +674,23 @@ mod tests {
         let Some(Request::ExportSequence { sequence, .. }) = view.take_export() else { panic!("everything is there") };
         assert_eq!(sequence.frames.len(), 2);
         assert!(!view.is_exporting());
+    }
+
+    #[test]
+    fn an_export_goes_on_or_is_told_to_be_given_up() {
+        let mut view = with_way();
+        let export = |view: &mut Interpolate| {
+            view.export(Export::Strip, "a.png".into(), false);
+            view.asked = Some((500, false, 9));
+        };
+        export(&mut view);
+        assert!(view.leave().is_none() && view.is_exporting(), "the engine goes on with it");
+        view.forget();
+        assert!(!view.is_exporting() && view.take_gave_up(), "another way");
+        export(&mut view);
+        view.asked = None;
+        assert!(view.leave().is_some() && view.take_gave_up(), "nobody makes its pictures");
+        assert!(view.leave().is_some() && !view.take_gave_up());
     }
 
     #[test]

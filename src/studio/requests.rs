@@ -116,28 +116,38 @@ impl StudioApp {
 
     /// Asks for the pictures that the interpolation view wants, and writes those that were waited for.
     pub(super) fn follow_interpolation(&mut self) {
-        let request = match self.workspace {
-            Workspace::Interpolate => self.interpolate.update(&self.shelf, &self.recipe, self.untouched.steps),
-            _ => return,
-        };
-        if let (Some(engine), Some(request)) = (&self.engine, request) {
-            engine.interpolate(request);
+        let is_shown = self.workspace == Workspace::Interpolate;
+        if is_shown {
+            let request = self.interpolate.update(&self.shelf, &self.recipe, self.untouched.steps);
+            if let (Some(engine), Some(request)) = (&self.engine, request) {
+                engine.interpolate(request);
+            }
         }
-        if let Some(request) = self.interpolate.take_export()
-            && self.send(request)
-        {
-            self.jobs.started(Job::Exporting);
+        if let Some(request) = self.interpolate.take_export() {
+            if self.send(request) {
+                self.jobs.started(Job::Exporting);
+            }
+            if !is_shown {
+                self.leave_interpolation();
+            }
+        }
+        if self.interpolate.take_gave_up() {
+            self.notices.tell("The pictures were not saved");
+        }
+    }
+
+    /// Has no more pictures made, unless they are to be saved.
+    fn leave_interpolation(&mut self) {
+        if let (Some(engine), Some(request)) = (&self.engine, self.interpolate.leave()) {
+            engine.interpolate(request);
+            self.jobs.ended(Job::Interpolating);
         }
     }
 
     /// Changes to another view.
     pub(super) fn go(&mut self, workspace: Workspace) {
-        if self.workspace == Workspace::Interpolate
-            && workspace != Workspace::Interpolate
-            && let (Some(engine), Some(request)) = (&self.engine, self.interpolate.leave())
-        {
-            engine.interpolate(request);
-            self.jobs.ended(Job::Interpolating);
+        if self.workspace == Workspace::Interpolate && workspace != Workspace::Interpolate {
+            self.leave_interpolation();
         }
         self.workspace = workspace;
     }
