@@ -390,6 +390,9 @@ fn the_way_between_two_photos_is_made_played_and_saved() {
     window.slider("Between the ends").set_value_accesskit(0.6);
     window.until("the picture at the slider", |app| app.interpolation().quality() == Some(Quality::Final));
 
+    window.click("Smooth");
+    window.until("the film strip at another pace", |app| app.interpolation().pictures_there() == 9);
+
     let path = window.path("way.png");
     window.click("Save strip as…");
     window.type_path(&path);

@@ -94,8 +94,8 @@ pub struct Interpolate {
     pictures: HashMap<u32, (Arc<RgbImage>, TextureHandle)>,
     /// The last preview, for want of a final picture.
     preview: Option<TextureHandle>,
-    /// What the last request was made for: place, whether by a drag, pictures in the strip.
-    asked: Option<(u32, bool, usize)>,
+    /// What the last request was made for: place, whether by a drag, pictures in the strip and their pace.
+    asked: Option<(u32, bool, usize, Easing)>,
     /// Where the slider stood when its picture was to be saved. It may move while the path is chosen.
     marked: f64,
     pending: Option<Pending>,
@@ -150,7 +150,7 @@ impl Interpolate {
             self.way = way;
         }
         let way = self.way.clone()?;
-        let asked = (place(self.share), self.dragging, self.options.frames);
+        let asked = (place(self.share), self.dragging, self.options.frames, self.options.easing);
         // After Cancel this stays so until something changes.
         if self.asked == Some(asked) || !self.is_way() {
             return None;
@@ -168,7 +168,7 @@ impl Interpolate {
     pub fn leave(&mut self) -> Option<InterpolationRequest> {
         self.playing = None;
         // A drag has asked for its own picture alone.
-        let are_made = self.asked.take().is_some_and(|(_, dragging, _)| !dragging);
+        let are_made = self.asked.take().is_some_and(|(_, dragging, ..)| !dragging);
         if are_made && self.pending.is_some() {
             return None;
         }
@@ -681,7 +681,7 @@ mod tests {
         let mut view = with_way();
         let export = |view: &mut Interpolate| {
             view.export(Export::Strip, "a.png".into(), false);
-            view.asked = Some((500, false, 9));
+            view.asked = Some((500, false, 9, Easing::Linear));
         };
         export(&mut view);
         assert!(view.leave().is_none() && view.is_exporting(), "the engine goes on with it");
