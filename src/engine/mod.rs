@@ -151,6 +151,8 @@ pub enum Job {
     ReadingPhoto,
     Rendering,
     Exporting,
+    /// Writing a strip, an animation or a video, beside all other work.
+    WritingSequence,
     Interpolating,
     Sampling,
     Inspecting,
@@ -231,6 +233,7 @@ pub enum Event {
     /// What can be computed on, with the names that the system gives.
     Devices(Vec<(DeviceChoice, String)>),
     Exported {
+        job: Job,
         path: PathBuf,
     },
     /// A job without a result of its own is done.

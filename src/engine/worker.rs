@@ -236,7 +236,7 @@ impl Worker {
             Job::Sampling => self.sampling.stop(),
             Job::Inspecting => self.inspection = None,
             Job::Tuning => self.tuning = None,
-            Job::LoadingModel | Job::OpeningPhoto | Job::Importing => {}
+            Job::LoadingModel | Job::OpeningPhoto | Job::WritingSequence | Job::Importing => {}
         }
     }
 
@@ -249,7 +249,7 @@ impl Worker {
             Job::Sampling => self.sampling.has_work(),
             Job::Inspecting => self.inspection.is_some(),
             Job::Tuning => self.tuning.is_some(),
-            Job::LoadingModel | Job::OpeningPhoto | Job::Importing => false,
+            Job::LoadingModel | Job::OpeningPhoto | Job::WritingSequence | Job::Importing => false,
         }
     }
 
@@ -696,6 +696,7 @@ impl Worker {
             Some(open) => {
                 let is_read = open.latents.inferred && open.is_read_by(request.recipe.inversion);
                 let (photo, frame, latents) = (open.photo.clone(), open.frame, is_read.then(|| open.latents.clone()));
+                self.abandon(Job::Exporting);
                 self.export = Some(Export { request, photo, frame, latents, own_reading: None, decode: None });
             }
             None => self.tell(Event::Cancelled { job: Job::Exporting }),
@@ -738,7 +739,7 @@ impl Worker {
             };
             sidecar.write(&sidecar::path_beside(&path), options.overwrite)?;
         }
-        self.tell(Event::Exported { path });
+        self.tell(Event::Exported { job: Job::Exporting, path });
         Ok(())
     }
 
@@ -774,17 +775,18 @@ impl Worker {
 
     /// Compressing an animation takes a while and no device: it has its own thread.
     fn write_sequence(&self, path: PathBuf, sequence: Sequence, overwrite: bool) {
+        let job = Job::WritingSequence;
         let (events, wake) = (self.events.clone(), self.wake.clone());
         let write = move || {
             let event = match sequence.write(&path, overwrite) {
-                Ok(()) => Event::Exported { path },
-                Err(error) => Event::Failed { job: Job::Exporting, message: error.to_string(), details: format!("{error:?}") },
+                Ok(()) => Event::Exported { job, path },
+                Err(error) => Event::Failed { job, message: error.to_string(), details: format!("{error:?}") },
             };
             let _ = events.send(event);
             wake();
         };
         if let Err(error) = std::thread::Builder::new().name("sequence writer".into()).spawn(write) {
-            self.fail(Job::Exporting, "The pictures could not be written. Close some programs and try again.".into(), error.to_string());
+            self.fail(job, "The pictures could not be written. Close some programs and try again.".into(), error.to_string());
         }
     }
 }

@@ -28,7 +28,8 @@ impl StudioApp {
             Command::ClosePhoto => self.shelf.present().is_some(),
             Command::KeepSnapshot => self.photo.is_some() && !self.snapshots.iter().any(|snapshot| snapshot.recipe == self.recipe),
             Command::SaveBetween | Command::SaveStrip | Command::SaveAnimation => {
-                self.workspace == Workspace::Interpolate && self.interpolate.can_play() && !self.interpolate.is_exporting()
+                let is_busy = self.interpolate.is_exporting() || self.jobs.is_running(Job::WritingSequence);
+                self.workspace == Workspace::Interpolate && self.interpolate.can_play() && !is_busy
             }
             Command::Play | Command::SwapEnds => self.workspace == Workspace::Interpolate && self.interpolate.can_play(),
             Command::ChooseModel | Command::ImportModel => self.engine.is_some() && !self.jobs.is_running(Job::Importing),

@@ -142,8 +142,8 @@ impl StudioApp {
             Event::GapMeasured { generation, point } => self.inspector.take_gap(generation, point),
             Event::Devices(devices) => self.devices = devices,
             Event::Finished { job } => self.jobs.ended(job),
-            Event::Exported { path } => {
-                self.jobs.ended(Job::Exporting);
+            Event::Exported { job, path } => {
+                self.jobs.ended(job);
                 self.notices.tell(format!("Saved {}", path.display()));
             }
             Event::Cancelled { job } => {

@@ -384,8 +384,8 @@ impl Interpolate {
 
     // --- drawing ---
 
-    /// Draws the options.
-    pub fn show_options(&mut self, ui: &mut Ui, shelf: &Shelf, commands: &mut Vec<Command>) {
+    /// Draws the options. `can_save`: no pictures are being saved.
+    pub fn show_options(&mut self, ui: &mut Ui, shelf: &Shelf, can_save: bool, commands: &mut Vec<Command>) {
         ui.horizontal(|ui| {
             ui.heading("Interpolate");
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -426,7 +426,6 @@ impl Interpolate {
             ui.add_space(space::L);
             ui.label("Save");
             ui.add_space(space::XS);
-            let enabled = self.is_way() && !self.is_exporting();
             for command in [Command::SaveBetween, Command::SaveStrip, Command::SaveAnimation] {
                 let text = command.label().trim_start_matches("Save ").trim_end_matches(" as…");
                 let mut text: String = format!("{text}…");
@@ -434,8 +433,8 @@ impl Interpolate {
                     first.make_ascii_uppercase();
                 }
                 let width = ui.available_width();
-                let response = ui.add_enabled_ui(enabled, |ui| ui.add_sized(vec2(width, size::ROW), Button::new(text))).inner;
-                response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, command.label()));
+                let response = ui.add_enabled_ui(can_save, |ui| ui.add_sized(vec2(width, size::ROW), Button::new(text))).inner;
+                response.widget_info(|| WidgetInfo::labeled(Role::Button, can_save, command.label()));
                 if response.on_hover_text(command.tooltip_with_shortcut(ui.ctx())).clicked() {
                     commands.push(command);
                 }

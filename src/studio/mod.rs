@@ -400,7 +400,8 @@ impl StudioApp {
 
     /// Whether the engine is at work on anything but pictures.
     pub fn is_busy(&self) -> bool {
-        [Job::LoadingModel, Job::OpeningPhoto, Job::ReadingPhoto, Job::Exporting].into_iter().any(|job| self.jobs.is_running(job))
+        let jobs = [Job::LoadingModel, Job::OpeningPhoto, Job::ReadingPhoto, Job::Exporting, Job::WritingSequence];
+        jobs.into_iter().any(|job| self.jobs.is_running(job))
     }
 
     /// The open photos.
@@ -494,7 +495,8 @@ impl StudioApp {
             }
             Workspace::Interpolate => {
                 let panel = Panel::right("interpolation").exact_size(size::OPTIONS).frame(frame);
-                panel.show(ui, |ui| self.interpolate.show_options(ui, &self.shelf, commands));
+                let can_save = self.is_enabled(Command::SaveStrip);
+                panel.show(ui, |ui| self.interpolate.show_options(ui, &self.shelf, can_save, commands));
                 Touch::None
             }
             Workspace::Explore => {

@@ -41,6 +41,7 @@ impl Jobs {
     fn foremost(&self) -> Option<Running> {
         let order = [
             Job::Exporting,
+            Job::WritingSequence,
             Job::Importing,
             Job::LoadingModel,
             Job::Tuning,
@@ -68,7 +69,7 @@ impl Jobs {
                 return;
             };
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                if !matches!(job, Job::LoadingModel | Job::Tuning | Job::OpeningPhoto | Job::Importing)
+                if !matches!(job, Job::LoadingModel | Job::Tuning | Job::OpeningPhoto | Job::WritingSequence | Job::Importing)
                     && ui.button("Cancel").on_hover_text("Stop this; the picture stays").clicked()
                 {
                     cancel = Some(job);
@@ -103,7 +104,7 @@ fn name(job: Job) -> &'static str {
         Job::OpeningPhoto => "Opening the photo…",
         Job::ReadingPhoto => "Reading the photo…",
         Job::Rendering => "Working…",
-        Job::Exporting => "Saving…",
+        Job::Exporting | Job::WritingSequence => "Saving…",
         Job::Interpolating => "Making pictures…",
         Job::Sampling => "Making faces up…",
         Job::Inspecting => "Looking into it…",
@@ -120,6 +121,7 @@ fn reason(job: Job) -> &'static str {
         Job::ReadingPhoto => "Until this is done, small details differ from the photo. You can edit meanwhile",
         Job::Rendering => "The picture is being made",
         Job::Exporting => "The edit is put back into the whole photo",
+        Job::WritingSequence => "The pictures are written to a file",
         Job::Interpolating => "The pictures of the film strip are made, one after the other",
         Job::Sampling => "Faces are made, one after the other",
         Job::Inspecting => "The steps from noise to picture are collected",

@@ -125,7 +125,7 @@ impl StudioApp {
         }
         if let Some(request) = self.interpolate.take_export() {
             if self.send(request) {
-                self.jobs.started(Job::Exporting);
+                self.jobs.started(Job::WritingSequence);
             }
             if !is_shown {
                 self.leave_interpolation();
@@ -172,6 +172,11 @@ impl StudioApp {
         // Told here, before any work: the engine would find out only after the decode.
         if let Err(error) = ExportFormat::of(&path) {
             return self.notices.trouble(error.to_string(), "");
+        }
+        // The system's dialog may have been open while another photo was saved through this one.
+        if self.jobs.is_running(Job::Exporting) {
+            self.notices.tell("Another photo is being saved. Try again when that is done");
+            return self.export.open(&path);
         }
         let Some(photo) = self.shelf.present() else { return };
         self.files.remember(&path);

@@ -117,8 +117,8 @@ impl Stub {
                 }
                 self.tell(Event::Finished { job: Job::Inspecting });
             }
-            Request::Export(request) => self.tell(Event::Exported { path: request.path }),
-            Request::ExportSequence { path, .. } => self.tell(Event::Exported { path }),
+            Request::Export(request) => self.tell(Event::Exported { job: Job::Exporting, path: request.path }),
+            Request::ExportSequence { path, .. } => self.tell(Event::Exported { job: Job::WritingSequence, path }),
             Request::ListDevices => self.tell(Event::Devices(vec![(DeviceChoice::Cpu, "CPU, 1 thread".into())])),
             Request::LoadBundle(folder) => self.load(folder),
             Request::Import { output, .. } => {

@@ -650,10 +650,10 @@ fn a_sequence_is_written_beside_the_work() {
     let path = folder.path().join("way.gif");
     let sequence = || crate::photo::animation::Sequence { frames: vec![RgbImage::new(8, 8); 3], frame_time: 100, state_source: true };
     engine.send(Request::ExportSequence { path: path.clone(), sequence: sequence(), overwrite: false });
-    until(&engine, |e| matches!(e, Event::Exported { .. }));
+    until(&engine, |e| matches!(e, Event::Exported { job: Job::WritingSequence, .. }));
     assert!(path.exists());
     engine.send(Request::ExportSequence { path, sequence: sequence(), overwrite: false });
-    until(&engine, |e| matches!(e, Event::Failed { job: Job::Exporting, message, .. } if message.contains("exists already")));
+    until(&engine, |e| matches!(e, Event::Failed { job: Job::WritingSequence, message, .. } if message.contains("exists already")));
 }
 
 /// Takes a worker to the end of what it has to do; returns what it told on the way.
@@ -761,6 +761,8 @@ fn jobs_that_are_given_up_are_told() {
     let third = open(&mut worker);
     worker.handle(export_of(third, &folder.path().join("out.png"), recipe(80.0)));
     worker.step();
+    worker.handle(export_of(third, &folder.path().join("another.png"), recipe(80.0)));
+    assert!(tells_cancelled(&seen.try_iter().collect::<Vec<_>>(), Job::Exporting), "another takes its place");
     worker.load(folder.path().join("bundle"), DeviceChoice::Cpu).unwrap();
     told(&mut worker, Job::Exporting);
     worker.handle(Request::OpenSample { generation: 1, index: 0 });
