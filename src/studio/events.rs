@@ -150,6 +150,7 @@ impl StudioApp {
                 self.jobs.ended(job);
                 match job {
                     Job::Interpolating => self.interpolate.give_up_export(),
+                    Job::Inspecting => self.inspector.break_off(),
                     // By whom it is not known: the model may have changed under it.
                     Job::Exporting => self.notices.tell("The photo was not saved"),
                     _ => {}
@@ -159,6 +160,7 @@ impl StudioApp {
                 self.jobs.ended(job);
                 match job {
                     Job::Interpolating => self.interpolate.give_up_export(),
+                    Job::Inspecting => self.inspector.break_off(),
                     Job::OpeningPhoto => self.restoring_failed(),
                     _ => {}
                 }

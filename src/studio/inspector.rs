@@ -46,6 +46,8 @@ pub struct Inspector {
     generation: u64,
     /// The recipe that was looked at.
     looked_at: Option<Recipe>,
+    /// The last look ended before it had shown everything.
+    broke_off: bool,
     noise: Option<TextureHandle>,
     chain: Vec<(usize, TextureHandle, TextureHandle)>,
     gap: Vec<GapPoint>,
@@ -144,6 +146,16 @@ impl Inspector {
         }
     }
 
+    /// The look was cancelled, or failed: it can be had again.
+    pub fn break_off(&mut self) {
+        self.broke_off = true;
+    }
+
+    /// Whether another look would show more.
+    fn is_stale(&self, recipe: &Recipe) -> bool {
+        self.broke_off || self.looked_at.as_ref() != Some(recipe)
+    }
+
     /// Another photo: nothing was looked at.
     pub fn forget(&mut self) {
         *self = Self { is_open: self.is_open, generation: self.generation + 1, ..Self::default() };
@@ -172,9 +184,8 @@ impl Inspector {
             ui.add_space(space::M);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let close = ui.button("Close").clicked();
-                let stale = self.looked_at.as_ref() != Some(recipe);
                 look |= ui
-                    .add_enabled(stale && photo.is_some(), Button::new("Look again"))
+                    .add_enabled(self.is_stale(recipe) && photo.is_some(), Button::new("Look again"))
                     .on_hover_text("With the sliders as they are now")
                     .clicked();
                 close
@@ -270,6 +281,18 @@ mod tests {
         assert_eq!(range(&[point(0.0, f64::NAN)]), None, "nothing that a logarithm could show");
         assert_eq!(range(&[point(2e-3, 5e-6)]), Some((-6.0, -2.0)));
         assert_eq!(range(&[point(1.0, 1.0)]), Some((0.0, 1.0)));
+    }
+
+    #[test]
+    fn a_look_that_broke_off_can_be_had_again() {
+        let recipe = Recipe::default();
+        let mut inspector = Inspector { looked_at: Some(recipe.clone()), ..Inspector::default() };
+        assert!(!inspector.is_stale(&recipe));
+        inspector.break_off();
+        assert!(inspector.is_stale(&recipe));
+        inspector.forget();
+        inspector.looked_at = Some(recipe.clone());
+        assert!(!inspector.is_stale(&recipe));
     }
 
     #[test]

@@ -526,10 +526,12 @@ impl StudioApp {
         // The chain begins at the photo's own noise, which must be known.
         let photo = self.shelf.present().filter(|_| !self.jobs.is_running(Job::ReadingPhoto));
         let looks = self.inspector.show(ctx, &self.recipe, photo);
-        if let Some(request) = looks
-            && self.send(request)
-        {
-            self.jobs.started(Job::Inspecting);
+        if let Some(request) = looks {
+            if self.send(request) {
+                self.jobs.started(Job::Inspecting);
+            } else {
+                self.inspector.break_off();
+            }
         }
         let mut find = self.find_command.take()?;
         match find.show(ctx, |command| self.is_enabled(command)) {
