@@ -335,7 +335,6 @@ impl StudioApp {
         if self.engine.is_none() {
             return self.keep_session(session);
         }
-        // The next start may be from another folder.
         let photo = photo.map(|path| std::path::absolute(&path).unwrap_or(path));
         let was_open = photo.as_ref().is_some_and(|path| session::put_in_front(&mut session, path));
         let restores = self.restore(session);

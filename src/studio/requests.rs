@@ -35,6 +35,8 @@ impl StudioApp {
     }
 
     pub(super) fn open_path(&mut self, path: PathBuf) {
+        // The next start may be from another folder.
+        let path = std::path::absolute(&path).unwrap_or(path);
         self.remember_path(&path);
         match self.shelf.of_path(&path) {
             Some(id) => self.select(id),

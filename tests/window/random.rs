@@ -168,6 +168,21 @@ fn a_name_that_is_no_text_keeps_nothing_from_being_saved() {
 }
 
 #[test]
+fn a_path_is_remembered_whole() {
+    let mut harness = window(Theme::Dark);
+    until(&mut harness, "first photo", |app| app.photos() == 1);
+    harness.input_mut().dropped_files.push(Arc::new(Dropped("assets/portraits/obama.jpg".into())));
+    harness.step();
+    harness.input_mut().dropped_files.clear();
+    until(&mut harness, "second photo", |app| app.photos() == 2);
+    let mut settings = Settings::default();
+    eframe::App::save(harness.state_mut(), &mut settings);
+    let saved = eframe::Storage::get_string(&settings, "studio").expect("settings");
+    let path = std::path::absolute("assets/portraits/obama.jpg").expect("a folder to work in");
+    assert!(saved.contains(&format!("path:Some({path:?})")), "{saved}");
+}
+
+#[test]
 fn a_closed_photo_stays_closed() {
     let mut harness = window(Theme::Dark);
     until(&mut harness, "first photo", |app| app.shown().is_some());
