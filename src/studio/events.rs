@@ -31,6 +31,13 @@ impl StudioApp {
         }
     }
 
+    /// Answers come in the order of the requests. Going back to a photo or to another frame of it hardly ever fails.
+    fn opening_failed(&mut self) {
+        if !self.opening.is_empty() {
+            self.opening.remove(0);
+        }
+    }
+
     pub(super) fn take_events(&mut self, ctx: &egui::Context) {
         let Some(engine) = &self.engine else { return };
         for event in engine.events().clone().try_iter() {
@@ -63,6 +70,11 @@ impl StudioApp {
             }
             Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame, made_up } => {
                 self.jobs.ended(Job::OpeningPhoto);
+                if self.shelf.get(id).is_none()
+                    && let Some(i) = self.opening.iter().position(|other| *other == path)
+                {
+                    self.opening.remove(i);
+                }
                 if self.shelf.present() != Some(id) {
                     self.let_go(ctx);
                 }
@@ -151,6 +163,7 @@ impl StudioApp {
                 match job {
                     Job::Interpolating => self.interpolate.give_up_export(),
                     Job::Inspecting => self.inspector.break_off(),
+                    Job::OpeningPhoto => self.opening_failed(),
                     // By whom it is not known: the model may have changed under it.
                     Job::Exporting => self.notices.tell("The photo was not saved"),
                     _ => {}
@@ -161,7 +174,10 @@ impl StudioApp {
                 match job {
                     Job::Interpolating => self.interpolate.give_up_export(),
                     Job::Inspecting => self.inspector.break_off(),
-                    Job::OpeningPhoto => self.restoring_failed(),
+                    Job::OpeningPhoto => {
+                        self.opening_failed();
+                        self.restoring_failed();
+                    }
                     _ => {}
                 }
                 self.notices.trouble(message, details);

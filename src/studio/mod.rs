@@ -217,6 +217,8 @@ pub struct StudioApp {
     export: Export,
     presets: Presets,
     restoring: Restoring,
+    /// The photos that the engine was asked to open and has not answered for, oldest first; those that have a file by its path.
+    opening: Vec<Option<PathBuf>>,
     /// See [`StartOptions::folder`].
     folder: Option<PathBuf>,
     postponed: Postponed,
@@ -289,6 +291,7 @@ impl StudioApp {
             export: Export::default(),
             presets: Presets::default(),
             restoring: Restoring::default(),
+            opening: Vec::new(),
             folder: None,
             postponed: Postponed::default(),
             unsaved_since: None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::shelf::{Kept, Shelf};
 use super::{SAMPLE, SAMPLE_NAME, StudioApp, Workspace, models, session};
-use crate::engine::{ExportRequest, Job, PhotoId, Quality, RenderRequest, Request};
+use crate::engine::{ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
 use crate::photo::{ExportFormat, Frame, Photo};
 
 /// Recent photos and models that are remembered.
@@ -38,9 +38,14 @@ impl StudioApp {
         // The next start may be from another folder.
         let path = std::path::absolute(&path).unwrap_or(path);
         self.remember_path(&path);
+        if self.opening.iter().flatten().any(|other| *other == path) {
+            // It is shown as soon as it comes, or once all others of the session have come.
+            session::put_in_front(self.restoring.waiting_mut(), &path);
+            return;
+        }
         match self.shelf.of_path(&path) {
             Some(id) => self.select(id),
-            None => self.open_new(Request::OpenPath(path)),
+            None => _ = self.open_new(Request::OpenPath(path)),
         }
     }
 
@@ -48,13 +53,22 @@ impl StudioApp {
         self.open_new(Request::OpenPhoto(Box::new(photo)));
     }
 
-    pub(super) fn open_new(&mut self, request: Request) {
-        if self.shelf.len() >= Shelf::MOST {
-            return self.notices.tell("Many photos are open already. Close some first");
+    /// Asks for another photo; `false` if there is no room for it, which is told.
+    pub(super) fn open_new(&mut self, request: Request) -> bool {
+        if self.shelf.len() + self.opening.len() >= Shelf::MOST {
+            self.notices.tell("Many photos are open already. Close some first");
+            return false;
         }
-        if self.send(request) {
+        let path = match &request {
+            Request::OpenPath(path) | Request::Reopen(Reopening { origin: Origin::File(path), .. }) => Some(path.clone()),
+            _ => None,
+        };
+        let sent = self.send(request);
+        if sent {
+            self.opening.push(path);
             self.jobs.started(Job::OpeningPhoto);
         }
+        sent
     }
 
     /// Makes another open photo the present one.

@@ -123,6 +123,10 @@ impl Restoring {
         Some(self.missing.remove(position).into_kept())
     }
 
+    pub(super) fn waiting_mut(&mut self) -> &mut [SavedPhoto] {
+        &mut self.waiting
+    }
+
     /// The engine is done with one more; returns the photo to show when it was the last one.
     fn answered(&mut self) -> Option<PhotoId> {
         self.outstanding = self.outstanding.checked_sub(1)?;
@@ -134,7 +138,7 @@ impl Restoring {
         self.present.take()
     }
 
-    /// The engine could not even try to open one more, for want of a model: it goes on waiting.
+    /// The engine could not even try to open one more, for want of a model or of room: it goes on waiting.
     fn put_off(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
@@ -213,7 +217,9 @@ impl StudioApp {
     /// Opens what is waiting for a model.
     pub(super) fn restore_waiting(&mut self) {
         for request in self.restoring.again() {
-            self.open_new(request);
+            if !self.open_new(request) {
+                self.restoring.put_off();
+            }
         }
     }
 

@@ -168,6 +168,41 @@ fn a_name_that_is_no_text_keeps_nothing_from_being_saved() {
 }
 
 #[test]
+fn no_more_photos_open_than_may_and_none_of_them_twice() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let paths: Vec<PathBuf> = (0..30).map(|i| folder.path().join(format!("{i}.png"))).collect();
+    for path in &paths {
+        image::RgbImage::from_pixel(40, 30, image::Rgb([200, 120, 40])).save(path).expect("written");
+    }
+    let mut harness = window(Theme::Dark);
+    until(&mut harness, "first photo", |app| app.photos() == 1 && !app.is_busy());
+    let drop_all = |harness: &mut Harness<'static, StudioApp>, paths: &[PathBuf]| {
+        harness.input_mut().dropped_files.extend(paths.iter().map(|path| Arc::new(Dropped(path.clone())) as _));
+        harness.step();
+        harness.input_mut().dropped_files.clear();
+    };
+    let rest = |harness: &mut Harness<'static, StudioApp>| {
+        for _ in 0..40 {
+            harness.step();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    drop_all(&mut harness, &[paths[0].clone(), paths[0].clone()]);
+    until(&mut harness, "second photo", |app| app.photos() == 2);
+    rest(&mut harness);
+    assert_eq!((harness.state().photos(), harness.state().notices().count()), (2, 0));
+    drop_all(&mut harness, &paths);
+    assert!(harness.state().notices().any(|notice| notice.starts_with("Many photos")));
+    until(&mut harness, "many photos", |app| app.photos() == 24);
+    rest(&mut harness);
+    assert_eq!(harness.state().photos(), 24);
+    harness.key_press_modifiers(Modifiers::COMMAND, Key::W);
+    until(&mut harness, "closed photo", |app| app.photos() == 23 && !app.is_busy());
+    drop_all(&mut harness, &paths[28..29]);
+    until(&mut harness, "another photo", |app| app.photos() == 24);
+}
+
+#[test]
 fn a_path_is_remembered_whole() {
     let mut harness = window(Theme::Dark);
     until(&mut harness, "first photo", |app| app.photos() == 1);
