@@ -2,7 +2,6 @@
 
 use super::history_strip::Looks;
 use super::picture::Shown;
-use super::session::Restoring;
 use super::shelf::{self, Kept, Shelved};
 use super::status::OpenPhoto;
 use super::{SAMPLE_NAME, StudioApp, Workspace};
@@ -96,9 +95,7 @@ impl StudioApp {
                     thumbnail,
                     kept: Kept::default(),
                 };
-                let (name, path) = (photo.name.clone(), shelved.path.clone());
-                let missing = |restoring: &mut Restoring| restoring.take_missing(&name, path.as_ref());
-                let kept = self.shelf.place(shelved).or(before).or_else(|| missing(&mut self.restoring));
+                let kept = self.shelf.place(shelved).or(before);
                 if kept.is_none() && self.workspace == Workspace::Interpolate {
                     self.interpolate.opened(id);
                 }

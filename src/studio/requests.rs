@@ -45,7 +45,12 @@ impl StudioApp {
         }
         match self.shelf.of_path(&path) {
             Some(id) => self.select(id),
-            None => _ = self.open_new(Request::OpenPath(path)),
+            None => {
+                let request = self.restoring.missing_again(&path);
+                if self.open_new(request.unwrap_or_else(|| Request::OpenPath(path.clone()))) {
+                    self.restoring.found(&path);
+                }
+            }
         }
     }
 

@@ -117,10 +117,21 @@ impl Restoring {
         Some(saved.into_kept())
     }
 
-    /// The same for one that was missing at the start, and is opened by hand.
-    pub(super) fn take_missing(&mut self, name: &str, path: Option<&PathBuf>) -> Option<Kept> {
-        let position = self.missing.iter().position(|saved| saved.path.is_some() && saved.is_of(name, path, None))?;
-        Some(self.missing.remove(position).into_kept())
+    fn missing_at(&self, path: &Path) -> Option<usize> {
+        self.missing.iter().position(|saved| saved.path.as_deref() == Some(path))
+    }
+
+    /// How to open a photo as it was that was missing at the start, and is opened by hand.
+    pub(super) fn missing_again(&self, path: &Path) -> Option<Request> {
+        self.missing[self.missing_at(path)?].request()
+    }
+
+    /// That was asked for.
+    pub(super) fn found(&mut self, path: &Path) {
+        if let Some(i) = self.missing_at(path) {
+            self.waiting.push(self.missing.remove(i));
+            self.outstanding += 1;
+        }
     }
 
     pub(super) fn waiting_mut(&mut self) -> &mut [SavedPhoto] {

@@ -249,6 +249,11 @@ fn a_named_photo_opens_in_front_of_what_was_open() {
 #[test]
 fn a_photo_that_comes_back_has_its_edit() {
     let mut window = start_with_two_people();
+    let first_frame = window.app().frame();
+    window.harness.get_by_role_and_label(Role::Button, "Face 2 of 2").click();
+    window.until("another frame", |app| app.frame() != first_frame);
+    window.until_final();
+    let frame = window.app().frame();
     window.set("Smile", "Smiling", 40.0);
     window.until_refined();
     window.open_photo(&PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/portraits/obama.jpg")));
@@ -262,6 +267,7 @@ fn a_photo_that_comes_back_has_its_edit() {
     std::fs::rename(&unplugged, &path).expect("renamed");
     window.open_photo(&path);
     assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
+    assert_eq!(window.app().frame(), frame, "of the same face");
     let window = restart(window, 2);
     assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
 }
