@@ -174,6 +174,8 @@ pub enum Event {
         path: Option<PathBuf>,
         /// Where its pixels are kept, if it has no file of its own.
         stored: Option<PathBuf>,
+        /// Of its file, as hexadecimal.
+        sha256: Option<String>,
         width: u32,
         height: u32,
         faces: Arc<[Face]>,

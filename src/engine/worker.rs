@@ -810,6 +810,7 @@ fn opened(open: &OpenPhoto) -> Event {
         name: open.photo.name.clone(),
         path: open.photo.path.clone(),
         stored: open.stored.clone(),
+        sha256: open.photo.sha256.clone(),
         width: open.photo.width(),
         height: open.photo.height(),
         faces: open.faces.clone(),

@@ -8,6 +8,7 @@ use super::files::{self, Purpose};
 use super::find_command::FindCommand;
 use super::history::Change;
 use super::history_strip::Snapshot;
+use super::interpolation::unedited;
 use super::picture::{self, Compare};
 use super::{StudioApp, Workspace};
 use crate::editing::Recipe;
@@ -100,9 +101,7 @@ impl StudioApp {
             }
             Command::ResetAll => {
                 // Locks and advanced settings are no edit.
-                let mut reset = Recipe { fresh_noise: 0.0, ..self.recipe.clone() };
-                reset.sliders.clear();
-                self.apply(ctx, reset);
+                self.apply(ctx, unedited(&self.recipe));
             }
             Command::AdjustFrame => {
                 self.go(Workspace::Photo);

@@ -67,7 +67,7 @@ impl StudioApp {
                     None => {}
                 }
             }
-            Event::PhotoOpened { id, name, path, stored, width, height, original, faces, frame, made_up } => {
+            Event::PhotoOpened { id, name, path, stored, sha256, width, height, original, faces, frame, made_up } => {
                 self.jobs.ended(Job::OpeningPhoto);
                 if self.shelf.get(id).is_none()
                     && let Some(i) = self.opening.iter().position(|other| *other == path)
@@ -82,20 +82,24 @@ impl StudioApp {
                 let thumbnail = shelf::thumbnail(ctx, &original, width, frame);
                 let present = self.take_kept();
                 self.shelf.keep(present);
-                let before = self.restoring.take(id, &photo.name, path.as_ref(), stored.as_ref());
+                let before = self.restoring.take(id, &photo.name, path.as_ref(), stored.as_ref(), sha256.as_ref());
                 let of_session = before.is_some();
+                if let Some((_, true)) = before {
+                    self.notices.trouble(format!("{} has changed on disk. Undo brings its edit back", photo.name), "");
+                }
                 let lost_at_the_end = path.is_none() && stored.is_none() && photo.name != SAMPLE_NAME;
                 let shelved = Shelved {
                     id,
                     photo: photo.clone(),
                     path,
                     stored,
+                    sha256,
                     frame,
                     frame_is_set: self.framing.is_set(),
                     thumbnail,
                     kept: Kept::default(),
                 };
-                let kept = self.shelf.place(shelved).or(before);
+                let kept = self.shelf.place(shelved).or(before.map(|(kept, _)| kept));
                 if kept.is_none() && self.workspace == Workspace::Interpolate {
                     self.interpolate.opened(id);
                 }

@@ -126,7 +126,7 @@ impl Default for Interpolate {
 }
 
 /// The photo as it is, decoded the same way.
-fn unedited(recipe: &Recipe) -> Recipe {
+pub(super) fn unedited(recipe: &Recipe) -> Recipe {
     let mut plain = Recipe { fresh_noise: 0.0, ..recipe.clone() };
     plain.sliders.clear();
     plain

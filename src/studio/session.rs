@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 use egui::Event;
 use serde::{Deserialize, Serialize};
 
-use super::history::Steps;
+use super::history::{Change, Steps};
 use super::history_strip::Snapshot;
+use super::interpolation::unedited;
 use super::shelf::{Kept, Shelved};
 use super::{SAMPLE, SAMPLE_NAME, SAVE_INTERVAL, StudioApp};
 use crate::editing::Recipe;
@@ -29,6 +30,8 @@ pub struct SavedPhoto {
     path: Option<PathBuf>,
     /// Where the pixels of a picture without a file (pasted, made up) are kept.
     stored: Option<Stored>,
+    /// Of the file that was edited, as hexadecimal; earlier versions kept none.
+    sha256: Option<String>,
     /// What is edited of it, if not what is found.
     frame: Option<Frame>,
     recipe: Recipe,
@@ -73,9 +76,22 @@ impl SavedPhoto {
         (missed < PATIENCE).then_some(Self { present: false, missed, ..self })
     }
 
+    /// Whether there is another photo in its file than the one that was edited: the edited one itself, say.
+    fn is_another(&self, sha256: Option<&String>) -> bool {
+        self.sha256.as_ref().is_some_and(|own| Some(own) != sha256)
+    }
+
     fn into_kept(self) -> Kept {
         let Self { recipe, steps, snapshots, .. } = self;
         Kept { recipe, history: steps.into(), snapshots, ..Kept::default() }
+    }
+
+    /// The same where the edit would not be of what it was made on: it is a step back.
+    fn into_undone(self) -> Kept {
+        let mut kept = self.into_kept();
+        let plain = unedited(&kept.recipe);
+        kept.history.commit(&kept.recipe, &plain, Change::Whole, 0.0);
+        Kept { recipe: plain, ..kept }
     }
 
     fn is_of(&self, name: &str, path: Option<&PathBuf>, stored: Option<&PathBuf>) -> bool {
@@ -108,13 +124,21 @@ pub struct Restoring {
 }
 
 impl Restoring {
-    /// What was done to a photo that was just opened, if that was because of the session.
-    pub(super) fn take(&mut self, id: PhotoId, name: &str, path: Option<&PathBuf>, stored: Option<&PathBuf>) -> Option<Kept> {
+    /// What was done to a photo that was just opened, if that was because of the session, and whether it is undone.
+    pub(super) fn take(
+        &mut self,
+        id: PhotoId,
+        name: &str,
+        path: Option<&PathBuf>,
+        stored: Option<&PathBuf>,
+        sha256: Option<&String>,
+    ) -> Option<(Kept, bool)> {
         let saved = self.waiting.remove(self.waiting.iter().position(|saved| saved.is_of(name, path, stored))?);
         if saved.present {
             self.present = Some(id);
         }
-        Some(saved.into_kept())
+        let undone = saved.recipe.is_changed() && saved.is_another(sha256);
+        Some((if undone { saved.into_undone() } else { saved.into_kept() }, undone))
     }
 
     fn missing_at(&self, path: &Path) -> Option<usize> {
@@ -197,6 +221,7 @@ impl StudioApp {
             // A made-up face has no frame that could be found again.
             frame: (photo.frame_is_set || stored.is_some()).then_some(photo.frame),
             stored,
+            sha256: photo.sha256.clone(),
             recipe: recipe.clone(),
             steps: history.nearest_steps(),
             snapshots: snapshots.clone(),
@@ -325,8 +350,9 @@ mod tests {
         ];
         let mut restoring = Restoring { outstanding: waiting.len(), waiting, ..Restoring::default() };
         let mut steps = |id, name: &str, path: Option<&str>, stored: Option<&str>| {
-            let kept = restoring.take(PhotoId(id), name, path.map(PathBuf::from).as_ref(), stored.map(PathBuf::from).as_ref());
-            kept.map(|kept| kept.recipe.steps)
+            let [path, stored] = [path, stored].map(|file| file.map(PathBuf::from));
+            let kept = restoring.take(PhotoId(id), name, path.as_ref(), stored.as_ref(), None);
+            kept.map(|(kept, _)| kept.recipe.steps)
         };
         assert_eq!(steps(1, "a", Some("/a.png"), None), Some(1));
         assert_eq!(steps(2, "Pasted picture", None, None), None, "pasted just now");
@@ -345,6 +371,29 @@ mod tests {
             (left, starts) = (saved, starts + 1);
         }
         assert_eq!(starts, PATIENCE - 1);
+    }
+
+    #[test]
+    fn an_edit_is_not_applied_to_what_it_made() {
+        let mut recipe = Recipe::default();
+        recipe.set_slider("Smiling", 40.0);
+        let saved = |sha256: Option<&str>| SavedPhoto {
+            path: Some("/a.png".into()),
+            sha256: sha256.map(str::to_owned),
+            recipe: recipe.clone(),
+            ..SavedPhoto::default()
+        };
+        let back = |sha256: Option<&str>| {
+            let mut restoring = Restoring { waiting: vec![saved(sha256)], outstanding: 1, ..Restoring::default() };
+            restoring.take(PhotoId(1), "a", Some(&"/a.png".into()), None, Some(&"12".into())).expect("it waits")
+        };
+        for same in [Some("12"), None] {
+            let (kept, undone) = back(same);
+            assert_eq!((kept.recipe, undone), (recipe.clone(), false));
+        }
+        let (mut kept, undone) = back(Some("34"));
+        assert!(undone && !kept.recipe.is_changed());
+        assert_eq!(kept.history.undo(&kept.recipe), Some(recipe.clone()));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Shelved {
     pub path: Option<PathBuf>,
     /// Where its pixels are kept, if it has no file of its own.
     pub stored: Option<PathBuf>,
+    /// Of its file as it was read, as hexadecimal.
+    pub sha256: Option<String>,
     /// Where the model looks, in pixels of the photo.
     pub frame: Frame,
     /// Whether the person chose it: another face than the one that is found first, or a frame by hand.
@@ -207,6 +209,7 @@ mod tests {
             photo: OpenPhoto { name: format!("photo {id}"), width: 8, height: 6 },
             path: Some(PathBuf::from(format!("/tmp/{id}.png"))),
             stored: None,
+            sha256: None,
             frame,
             frame_is_set: false,
             thumbnail: thumbnail(ctx, &picture, 8, frame),

@@ -162,6 +162,24 @@ fn what_is_gone_is_told_and_the_rest_comes_back() {
 }
 
 #[test]
+fn a_photo_that_was_replaced_by_its_edit_is_not_edited_again() {
+    let mut window = start_with_two_people();
+    window.set("Smile", "Smiling", 40.0);
+    window.until_refined();
+    let path = window.path("people.png");
+    window.click("Save edited photo as…");
+    window.type_path(&path);
+    window.click("Save");
+    window.click("Replace");
+    window.until("notice", |app| app.notices().any(|notice| notice.starts_with("Saved")));
+    let mut window = restart(window, 1);
+    assert!(!window.app().recipe().is_changed());
+    assert!(window.app().notices().any(|notice| notice.contains("people has changed")));
+    window.click("Undo");
+    assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
+}
+
+#[test]
 fn favourites_and_presets_come_back() {
     let mut window = start_with_two_people();
     window.slider("Smile").focus();

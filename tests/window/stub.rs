@@ -154,6 +154,7 @@ fn opened(id: PhotoId, photo: &Photo) -> Event {
         name: photo.name.clone(),
         path: photo.path.clone(),
         stored: None,
+        sha256: photo.sha256.clone(),
         width: photo.width(),
         height: photo.height(),
         faces: Arc::new([]),
