@@ -64,7 +64,7 @@ pub enum Request {
     OpenPhoto(Box<Photo>),
     /// Open a photo of an earlier session as it was.
     Reopen(Reopening),
-    /// Keep the pixels of a photo that has no file of its own as a PNG, so that it can be reopened.
+    /// Keep the pixels of a photo that has no file of its own as a PNG, so that it can be reopened. Answered by [`Event::Stored`].
     Store { id: PhotoId, file: PathBuf },
     /// Open a face of the last grid.
     OpenSample { generation: u64, index: usize },
@@ -238,6 +238,8 @@ pub enum Event {
         job: Job,
         path: PathBuf,
     },
+    /// What [`Request::Store`] asked for is done, or cannot be done.
+    Stored,
     /// A job without a result of its own is done.
     Finished {
         job: Job,

@@ -405,9 +405,10 @@ impl Worker {
 
     /// Keeps a photo's pixels. Compressing them takes a while and no device: it has its own thread.
     fn store(&mut self, id: PhotoId, file: PathBuf) {
-        let Some(index) = self.index(id) else { return };
+        let Some(index) = self.index(id) else { return self.tell(Event::Stored) };
         self.photos[index].stored = Some(file.clone());
         let photo = self.photos[index].photo.clone();
+        let (events, wake) = (self.events.clone(), self.wake.clone());
         let write = move || {
             let options = ExportOptions { overwrite: true, ..ExportOptions::default() };
             let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -417,9 +418,12 @@ impl Worker {
             if let Err(error) = written {
                 log::warn!("{} will not come back after a restart: {error}", photo.name);
             }
+            let _ = events.send(Event::Stored);
+            wake();
         };
         if let Err(error) = std::thread::Builder::new().name("picture keeper".into()).spawn(write) {
             log::warn!("no thread to keep a picture with: {error}");
+            self.tell(Event::Stored);
         }
     }
 

@@ -154,6 +154,7 @@ impl StudioApp {
             Event::ChainSeen { generation, picture } => self.inspector.take_step(ctx, generation, &picture),
             Event::GapMeasured { generation, point } => self.inspector.take_gap(generation, point),
             Event::Devices(devices) => self.devices = devices,
+            Event::Stored => self.storing = self.storing.saturating_sub(1),
             Event::Finished { job } => self.jobs.ended(job),
             Event::Exported { job, path } => {
                 self.jobs.ended(job);
@@ -166,7 +167,10 @@ impl StudioApp {
                     Job::Inspecting => self.inspector.break_off(),
                     Job::OpeningPhoto => self.opening_failed(),
                     // By whom it is not known: the model may have changed under it.
-                    Job::Exporting => self.notices.tell("The photo was not saved"),
+                    Job::Exporting => {
+                        self.closing = false;
+                        self.notices.tell("The photo was not saved");
+                    }
                     _ => {}
                 }
             }
@@ -175,6 +179,8 @@ impl StudioApp {
                 match job {
                     Job::Interpolating => self.interpolate.give_up_export(),
                     Job::Inspecting => self.inspector.break_off(),
+                    // The window stays, to tell of it.
+                    Job::Exporting | Job::WritingSequence => self.closing = false,
                     Job::OpeningPhoto => {
                         self.opening_failed();
                         self.restoring_failed();

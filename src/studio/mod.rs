@@ -14,12 +14,14 @@
 //! - [`find_command`]: the command palette. [`about`]: boxes about program and model. [`models`]: what models there are.
 //! - [`progress`]: the strip under the picture. [`status`]: the status bar. [`notices`]: messages.
 //! - [`history`]: undo and redo. [`history_strip`]: its steps as pictures, snapshots. [`presets`]: edits by name.
+//! - [`closing`]: not before everything is saved.
 //! - [`files`]: dialogs and typed paths. [`export`]: saving. [`session`]: what was open the last time.
 //! - [`tokens`]: distances, sizes and colours. [`timed`]: a start for `bench`.
 
 pub mod about;
 mod actions;
 mod canvas;
+mod closing;
 pub mod command;
 mod dragging;
 mod events;
@@ -219,6 +221,10 @@ pub struct StudioApp {
     restoring: Restoring,
     /// The photos that the engine was asked to open and has not answered for, oldest first; those that have a file by its path.
     opening: Vec<Option<PathBuf>>,
+    /// Pictures without a file that the engine still writes to one of the program's own.
+    storing: usize,
+    /// The window is to close once everything is saved.
+    closing: bool,
     /// See [`StartOptions::folder`].
     folder: Option<PathBuf>,
     postponed: Postponed,
@@ -292,6 +298,8 @@ impl StudioApp {
             presets: Presets::default(),
             restoring: Restoring::default(),
             opening: Vec::new(),
+            storing: 0,
+            closing: false,
             folder: None,
             postponed: Postponed::default(),
             unsaved_since: None,
@@ -556,6 +564,8 @@ impl eframe::App for StudioApp {
     /// Also called while the window is hidden, so that events never pile up.
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
         self.take_events(ctx);
+        self.finish_interpolation();
+        self.close_when_saved(ctx);
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {

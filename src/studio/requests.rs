@@ -135,24 +135,29 @@ impl StudioApp {
         Some(self.folder.as_ref()?.join("models"))
     }
 
-    /// Asks for the pictures that the interpolation view wants, and writes those that were waited for.
+    /// Asks for the pictures that the interpolation view wants.
     pub(super) fn follow_interpolation(&mut self) {
-        let is_shown = self.workspace == Workspace::Interpolate;
-        if is_shown {
-            let request = self.interpolate.update(&self.shelf, &self.recipe, self.untouched.steps);
-            if let (Some(engine), Some(request)) = (&self.engine, request) {
-                engine.interpolate(request);
-            }
+        let request = match self.workspace {
+            Workspace::Interpolate => self.interpolate.update(&self.shelf, &self.recipe, self.untouched.steps),
+            _ => return,
+        };
+        if let (Some(engine), Some(request)) = (&self.engine, request) {
+            engine.interpolate(request);
         }
+    }
+
+    /// Writes the pictures that were waited for, or tells that they will not come.
+    pub(super) fn finish_interpolation(&mut self) {
         if let Some(request) = self.interpolate.take_export() {
             if self.send(request) {
                 self.jobs.started(Job::WritingSequence);
             }
-            if !is_shown {
+            if self.workspace != Workspace::Interpolate {
                 self.leave_interpolation();
             }
         }
         if self.interpolate.take_gave_up() {
+            self.closing = false;
             self.notices.tell("The pictures were not saved");
         }
     }

@@ -279,7 +279,9 @@ impl StudioApp {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let file = self.session_folder()?.join(format!("{}-{}.png", now.as_nanos(), id.0));
         let fits = u64::from(width) * u64::from(height) <= LARGEST_STORED;
-        (fits && self.send(Request::Store { id, file: file.clone() })).then_some(file)
+        let sent = fits && self.send(Request::Store { id, file: file.clone() });
+        self.storing += usize::from(sent);
+        sent.then_some(file)
     }
 
     fn session_folder(&self) -> Option<PathBuf> {

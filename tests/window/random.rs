@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use egui::{Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, PointerButton, Pos2, Theme, TouchPhase, pos2, vec2};
+use egui::{
+    Event, Key, Modifiers, MouseWheelSource, MouseWheelUnit, PointerButton, Pos2, Theme, TouchPhase, ViewportCommand, ViewportEvent,
+    ViewportId, pos2, vec2,
+};
 use egui_kittest::Harness;
+use pdae_studio::engine::Engine;
 use pdae_studio::studio::StudioApp;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -30,8 +34,12 @@ impl egui::DroppedFile for Dropped {
 }
 
 fn window(theme: Theme) -> Harness<'static, StudioApp> {
+    window_on(theme, stub::start)
+}
+
+fn window_on(theme: Theme, engine: impl FnOnce(&egui::Context) -> std::io::Result<Engine>) -> Harness<'static, StudioApp> {
     Harness::builder().with_size(SIZE).with_theme(theme).with_max_steps(20).build_eframe(|cc| {
-        let engine = stub::start(&cc.egui_ctx);
+        let engine = engine(&cc.egui_ctx);
         StudioApp::with_engine(&cc.egui_ctx, engine, None).for_tests()
     })
 }
@@ -256,4 +264,51 @@ fn every_view_opens_with_a_stub_engine() {
         harness.key_press(Key::F3);
         until(&mut harness, "film strip", |app| app.interpolation().pictures_there() == 9);
     }
+}
+
+/// Asks the window to close; returns whether it does.
+fn close(harness: &mut Harness<'static, StudioApp>) -> bool {
+    harness.input_mut().viewports.entry(ViewportId::ROOT).or_default().events.push(ViewportEvent::Close);
+    harness.step();
+    !commands(harness).contains(&ViewportCommand::CancelClose)
+}
+
+fn commands(harness: &Harness<'static, StudioApp>) -> Vec<ViewportCommand> {
+    harness.output().viewport_output.get(&ViewportId::ROOT).map(|output| output.commands.clone()).unwrap_or_default()
+}
+
+#[test]
+fn the_window_closes_when_the_photo_is_saved() {
+    use egui::accesskit::Role;
+    use egui_kittest::kittest::Queryable;
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let (pass, gate) = crossbeam_channel::unbounded();
+    let mut harness = window_on(Theme::Dark, |ctx| stub::start_held(ctx, gate));
+    until(&mut harness, "first photo", |app| app.shown().is_some() && !app.is_busy());
+    let save = |harness: &mut Harness<'static, StudioApp>| {
+        harness.key_press_modifiers(Modifiers::COMMAND, Key::S);
+        harness.step();
+        *harness.state_mut().path_text_mut().expect("the path field is open") = folder.path().join("a.png").display().to_string();
+        harness.run_steps(2);
+        harness.get_by_role_and_label(Role::Button, "Save").click();
+        until(harness, "work", StudioApp::is_busy);
+    };
+    save(&mut harness);
+    assert!(!close(&mut harness));
+    harness.step();
+    assert!(harness.state().notices().any(|notice| notice.starts_with("Closing when")));
+    assert!(!commands(&harness).contains(&ViewportCommand::Close), "not yet");
+    pass.send(()).expect("the engine waits");
+    for _ in 0..3000 {
+        harness.step();
+        if commands(&harness).contains(&ViewportCommand::Close) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(commands(&harness).contains(&ViewportCommand::Close));
+    assert!(close(&mut harness), "there is nothing left to wait for");
+
+    save(&mut harness);
+    assert!(close(&mut harness), "asked a second time, it does not wait");
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Select;
+use crossbeam_channel::{Receiver, Select};
 use image::{Rgb, RgbImage};
 use pdae_studio::checkpoint::{Bundle, bundle};
 use pdae_studio::device::DeviceChoice;
@@ -19,12 +19,18 @@ const SIDE: u32 = 16;
 
 /// Starts it.
 pub fn start(ctx: &egui::Context) -> std::io::Result<Engine> {
+    // Its other end is gone, so that nothing waits.
+    start_held(ctx, crossbeam_channel::bounded(0).1)
+}
+
+/// The same, but a photo is written only when something comes through the gate.
+pub fn start_held(ctx: &egui::Context, gate: Receiver<()>) -> std::io::Result<Engine> {
     let wake = ctx.clone();
     Engine::start_with(
         move || wake.request_repaint(),
         |ends| {
             let photos = Vec::new();
-            Stub { ends, photos, next: 1 }.run();
+            Stub { ends, photos, next: 1, gate }.run();
         },
     )
 }
@@ -33,6 +39,7 @@ struct Stub {
     ends: Ends,
     photos: Vec<(PhotoId, Photo)>,
     next: u64,
+    gate: Receiver<()>,
 }
 
 /// A picture that tells one number from another.
@@ -87,7 +94,7 @@ impl Stub {
                 Origin::Stored { file, name } => self.open(Photo::open(&file).map(|photo| Photo { name, path: None, ..photo })),
                 Origin::Memory(photo) => self.open(Ok(*photo)),
             },
-            Request::Store { .. } => {}
+            Request::Store { .. } => self.tell(Event::Stored),
             Request::Select(id) => {
                 if let Some((id, photo)) = self.photos.iter().find(|(other, _)| *other == id) {
                     self.tell(opened(*id, photo));
@@ -117,7 +124,10 @@ impl Stub {
                 }
                 self.tell(Event::Finished { job: Job::Inspecting });
             }
-            Request::Export(request) => self.tell(Event::Exported { job: Job::Exporting, path: request.path }),
+            Request::Export(request) => {
+                let _ = self.gate.recv();
+                self.tell(Event::Exported { job: Job::Exporting, path: request.path });
+            }
             Request::ExportSequence { path, .. } => self.tell(Event::Exported { job: Job::WritingSequence, path }),
             Request::ListDevices => self.tell(Event::Devices(vec![(DeviceChoice::Cpu, "CPU, 1 thread".into())])),
             Request::LoadBundle(folder) => self.load(folder),

@@ -336,11 +336,11 @@ fn a_stored_picture_is_reopened_as_it_was() {
     let opened = until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
     let Some(Event::PhotoOpened { id, stored: None, .. }) = opened.last() else { panic!("not opened") };
     engine.send(Request::Store { id: *id, file: file.clone() });
-    let began = Instant::now();
-    while !file.exists() && began.elapsed() < PATIENCE {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(&engine, |event| matches!(event, Event::Stored));
+    assert!(file.exists());
     engine.send(Request::Close(*id));
+    engine.send(Request::Store { id: *id, file: file.clone() });
+    until(&engine, |event| matches!(event, Event::Stored));
     let frame = Frame { centre: [30.0, 40.0], side: 22.0, angle: 0.1 };
     let origin = Origin::Stored { file: file.clone(), name: "Pasted".into() };
     engine.send(Request::Reopen(Reopening { origin, frame: Some(frame) }));
