@@ -15,7 +15,7 @@
 //! - [`progress`]: the strip under the picture. [`status`]: the status bar. [`notices`]: messages.
 //! - [`history`]: undo and redo. [`history_strip`]: its steps as pictures, snapshots. [`presets`]: edits by name.
 //! - [`closing`]: not before everything is saved.
-//! - [`files`]: dialogs and typed paths. [`export`]: saving. [`session`]: what was open the last time.
+//! - [`files`]: dialogs and typed paths. [`export`]: saving. [`session`]: what was open the last time. [`settings`]: their file.
 //! - [`tokens`]: distances, sizes and colours. [`timed`]: a start for `bench`.
 
 pub mod about;
@@ -42,6 +42,7 @@ pub mod presets;
 pub mod progress;
 mod requests;
 pub mod session;
+mod settings;
 pub mod shelf;
 pub mod sliders;
 pub mod status;
@@ -78,6 +79,7 @@ use picture::{Compare, Picture, Shown};
 use presets::{Preset, Presets};
 use progress::Jobs;
 use session::{Restoring, SavedPhoto};
+use settings::{Keeping, Start};
 use shelf::Shelf;
 use sliders::{Sliders, Touch};
 use status::OpenPhoto;
@@ -86,8 +88,6 @@ use tokens::{Palette, size, space};
 const TITLE: &str = "PDAE Studio";
 /// Also the folder of the settings.
 const APP_ID: &str = "pdae-studio";
-/// The key of [`Settings`] in the settings file.
-const SETTINGS: &str = "studio";
 /// Opens when no photo was named, so that the sliders have something to work on.
 const SAMPLE: &[u8] = include_bytes!("../../assets/portraits/sample.jpg");
 /// What it is called.
@@ -227,6 +227,7 @@ pub struct StudioApp {
     closing: bool,
     /// See [`StartOptions::folder`].
     folder: Option<PathBuf>,
+    keeping: Keeping,
     postponed: Postponed,
     /// When the first change was made that is not saved yet, in the frame clock's seconds.
     unsaved_since: Option<f64>,
@@ -252,9 +253,18 @@ impl StudioApp {
         let (ctx, wake) = (&cc.egui_ctx, cc.egui_ctx.clone());
         let StartOptions { bundle, photo, device, folder } = options;
         let mut app = Self::on_engine(ctx, Engine::start(bundle, device, move || wake.request_repaint()));
-        app.folder = folder;
-        let settings = cc.storage.and_then(|storage| eframe::get_value::<Settings>(storage, SETTINGS)).unwrap_or_default();
+        let Start { keeping, settings, is_whole, is_second, unreadable } = Start::read(folder.as_deref(), cc.storage);
+        (app.folder, app.keeping) = (folder, keeping);
+        if let Some(details) = unreadable {
+            app.notices.trouble("The settings could not be read. What was open the last time is not opened", details);
+        }
+        if is_second {
+            app.notices.tell("Another window is open. What is done in this one is not there after a restart");
+        }
         let session = app.remember(ctx, settings);
+        if is_whole {
+            app.remove_left_behind(&session);
+        }
         app.open_first(photo, session);
         app
     }
@@ -301,6 +311,7 @@ impl StudioApp {
             storing: 0,
             closing: false,
             folder: None,
+            keeping: Keeping::Framework,
             postponed: Postponed::default(),
             unsaved_since: None,
             show_history: true,
@@ -577,7 +588,8 @@ impl eframe::App for StudioApp {
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
-        eframe::set_value(storage, SETTINGS, &self.settings());
+        let settings = self.settings();
+        self.keeping.keep(&settings, storage);
         self.unsaved_since = None;
     }
 }

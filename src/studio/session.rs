@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{Change, Steps};
 use super::history_strip::Snapshot;
 use super::interpolation::unedited;
+use super::settings::Keeping;
 use super::shelf::{Kept, Shelved};
 use super::{SAMPLE, SAMPLE_NAME, SAVE_INTERVAL, StudioApp};
 use crate::editing::Recipe;
@@ -237,7 +238,6 @@ impl StudioApp {
 
     /// Opens what was open; `false` if there is nothing left of it.
     pub(super) fn restore(&mut self, session: Vec<SavedPhoto>) -> bool {
-        self.remove_left_behind(&session);
         let (there, gone): (Vec<_>, Vec<_>) = session.into_iter().partition(SavedPhoto::is_there);
         // Told once, not at every start.
         let names = gone.iter().filter(|saved| saved.missed == 0).map(SavedPhoto::name).collect::<Vec<_>>();
@@ -285,10 +285,12 @@ impl StudioApp {
     }
 
     fn session_folder(&self) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join("session"))
+        let folder = self.folder.as_ref().filter(|_| !matches!(self.keeping, Keeping::Nothing));
+        Some(folder?.join("session"))
     }
 
-    fn remove_left_behind(&self, session: &[SavedPhoto]) {
+    /// Removes the kept pictures that nothing leads to any more.
+    pub(super) fn remove_left_behind(&self, session: &[SavedPhoto]) {
         let Some(entries) = self.session_folder().and_then(|folder| std::fs::read_dir(folder).ok()) else { return };
         let used = |file: &Path| session.iter().any(|saved| saved.stored.as_ref().is_some_and(|stored| stored.file == file));
         for entry in entries.flatten() {

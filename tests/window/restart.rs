@@ -38,6 +38,10 @@ impl eframe::Storage for Settings {
 /// Closes the window and opens it again on what it remembers.
 fn restart(window: Window, photos: usize) -> Window {
     let (settings, folder) = close(window);
+    start_again(settings, folder, photos)
+}
+
+fn start_again(settings: Settings, folder: tempfile::TempDir, photos: usize) -> Window {
     let mut window = Window::start(folder, bundle::default_folder(), None, Some(Box::leak(Box::new(settings))), |builder| builder);
     window.until("the photos", |app| app.photos() == photos && !app.is_busy());
     window.until_final();
@@ -210,6 +214,44 @@ fn start_without_a_model(settings: Settings, folder: tempfile::TempDir) -> Windo
     let mut window = Window { harness, folder };
     window.until("the failures", |app| !app.is_busy() && app.notices().any(|notice| notice.contains("No model is loaded")));
     window
+}
+
+#[test]
+fn a_second_window_takes_nothing_from_the_first() {
+    let mut window = start_with_two_people();
+    window.set("Smile", "Smiling", 40.0);
+    window.until_refined();
+    let start = StartOptions { bundle: bundle::default_folder(), photo: None, device: DeviceChoice::Cpu, folder: Some(window.path("own")) };
+    let mut second = Harness::builder().with_size([1100.0, 700.0]).build_eframe(|cc| StudioApp::new(cc, start).for_tests());
+    assert!(second.state().notices().any(|notice| notice.starts_with("Another window")));
+    let (settings, folder) = close(window);
+    eframe::App::save(second.state_mut(), &mut Settings::default());
+    drop(second);
+    let window = start_again(settings, folder, 1);
+    assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
+    assert_eq!(window.app().notices().count(), 0);
+}
+
+#[test]
+fn settings_that_cannot_be_read_cost_no_picture() {
+    let mut window = start_with_two_people();
+    window.harness.event(Event::PasteImage(ColorImage::filled([90, 70], Color32::from_rgb(90, 120, 150)).into()));
+    window.until("the pasted picture", |app| app.photos() == 2 && !app.is_busy());
+    let began = std::time::Instant::now();
+    while stored(&window).is_empty() && began.elapsed() < crate::PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(1_000_000);
+    let picture = std::fs::File::options().write(true).open(&stored(&window)[0]).expect("opened");
+    picture.set_modified(old).expect("its time is set");
+    let (settings, folder) = close(window);
+    let own = folder.path().join("own/settings.ron");
+    let text = std::fs::read_to_string(&own).expect("read");
+    std::fs::write(&own, &text[..text.len() / 2]).expect("written");
+    let window = start_again(settings, folder, 1);
+    assert!(window.app().notices().any(|notice| notice.starts_with("The settings could not be read")));
+    assert_eq!(stored(&window).len(), 1);
+    assert_eq!(std::fs::read_to_string(window.path("own/settings.unreadable.ron")).expect("kept"), text[..text.len() / 2]);
 }
 
 #[test]
