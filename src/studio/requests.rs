@@ -39,9 +39,8 @@ impl StudioApp {
         let path = std::path::absolute(&path).unwrap_or(path);
         self.remember_path(&path);
         if self.opening.iter().flatten().any(|other| *other == path) {
-            // It is shown as soon as it comes, or once all others of the session have come.
-            session::put_in_front(self.restoring.waiting_mut(), &path);
-            return;
+            // It is shown when it comes.
+            return self.restoring.put_in_front(&path);
         }
         match self.shelf.of_path(&path) {
             Some(id) => self.select(id),

@@ -159,8 +159,11 @@ impl Restoring {
         }
     }
 
-    pub(super) fn waiting_mut(&mut self) -> &mut [SavedPhoto] {
-        &mut self.waiting
+    /// Shows one that is being opened, if it is of the session, once all others have come.
+    pub(super) fn put_in_front(&mut self, path: &Path) {
+        if self.waiting.iter().any(|saved| saved.path.as_deref() == Some(path)) {
+            put_in_front(&mut self.waiting, path);
+        }
     }
 
     /// The engine is done with one more; returns the photo to show when it was the last one.
@@ -398,6 +401,20 @@ mod tests {
         let (mut kept, undone) = back(Some("34"));
         assert!(undone && !kept.recipe.is_changed());
         assert_eq!(kept.history.undo(&kept.recipe), Some(recipe.clone()));
+    }
+
+    #[test]
+    fn the_photo_that_was_asked_for_last_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a.png", "b.png"].map(|name| folder.path().join(name));
+        let saved = |path: &PathBuf, present| SavedPhoto { path: Some(path.clone()), present, ..SavedPhoto::default() };
+        std::fs::write(&b, "").unwrap();
+        let mut restoring = Restoring { waiting: vec![saved(&a, true), saved(&b, false)], ..Restoring::default() };
+        let present = |restoring: &Restoring| restoring.waiting.iter().map(|saved| saved.present).collect::<Vec<_>>();
+        restoring.put_in_front(Path::new("/another.png"));
+        assert_eq!(present(&restoring), [true, false]);
+        restoring.put_in_front(&b);
+        assert_eq!(present(&restoring), [false, true]);
     }
 
     #[test]
