@@ -153,16 +153,16 @@ struct SittingArgs {
     /// Stop after so many minutes.
     #[arg(long)]
     minutes: Option<f64>,
-    /// Examples a step [default: 128; latent 512; judge 64].
+    /// Examples a step [default: 128; latent 512; judge 64; sliders 32].
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
     batch: Option<usize>,
-    /// Learning rate [default: 1e-4; latent and judge 1e-3].
+    /// Learning rate [default: 1e-4; latent and judge 1e-3; sliders 0.05].
     #[arg(long)]
     rate: Option<f64>,
-    /// Steps over which the learning rate rises [default: 500; latent and judge 100].
+    /// Steps over which the learning rate rises [default: 500; latent and judge 100; sliders 20].
     #[arg(long)]
     warmup: Option<u64>,
-    /// Decay of the moving average of the weights [default: 0.9999; latent and judge 0.999].
+    /// Decay of the moving average of the weights [default: 0.9999; latent and judge 0.999; sliders 0.99].
     #[arg(long)]
     ema: Option<f64>,
     /// Seed of weights, noise and order [default: 0].
