@@ -181,6 +181,13 @@ fn a_recipe_makes_the_same_file_again() {
         run(call("edit", &[&source], &at("changed.png"), &["--recipe", at("changed.json").to_str().unwrap(), "--json"]));
     assert!(ok && stderr.contains("another model (Old) than Tiny"), "{stderr}");
     assert!(stdout.contains("another model (Old) than Tiny"), "{stdout}");
+
+    // Names in a recipe that was written by hand may be spelled as on the command line.
+    let by_hand =
+        String::from_utf8(bytes("locked.recipe.json")).unwrap().replace("\"Smiling\"", "\"smile\"").replace("\"Young\"", "\"YOUNG\"");
+    std::fs::write(at("by-hand.json"), by_hand).unwrap();
+    let (ok, _, stderr) = run(call("edit", &[&source], &at("by-hand.png"), &["--recipe", at("by-hand.json").to_str().unwrap()]));
+    assert!(ok && bytes("by-hand.png") == bytes("locked.png"), "{stderr}");
     std::fs::write(at("broken.json"), "{").unwrap();
     let (ok, _, stderr) = run(call("edit", &[&source], &at("broken.png"), &["--recipe", at("broken.json").to_str().unwrap()]));
     assert!(!ok && stderr.contains("broken.json"), "{stderr}");

@@ -345,10 +345,10 @@ fn recipe(args: &EditArgs, applied: Option<&Sidecar>, known: &[String]) -> Resul
             EditCommandError::UnknownSlider { name: name.to_owned(), known }
         })
     };
-    for name in recipe.sliders.keys().chain(&recipe.locked) {
-        // A slider that silently does nothing would be worse than an error.
-        find(name)?;
-    }
+    // A slider that silently does nothing, for want of its name as the model spells it, would be worse than an error.
+    let sliders = std::mem::take(&mut recipe.sliders).into_iter();
+    recipe.sliders = sliders.map(|(name, percent)| Ok((find(&name)?, percent))).collect::<Result<_, EditCommandError>>()?;
+    recipe.locked = recipe.locked.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
     for (name, percent) in &args.sliders {
         recipe.set_slider(&find(name)?, *percent);
     }
