@@ -41,7 +41,7 @@ pub fn target(photos: &[PathBuf], output: &Path) -> Target {
 }
 
 /// Every photo once, those of a folder in the order of their names; no two results with one name, nor with one recipe if there are
-/// `recipes` beside them.
+/// `recipes` beside them, and none in the place of another photo.
 pub fn jobs(photos: &[PathBuf], output: &Path, target: Target, ending: Option<&str>, recipes: bool) -> Result<Vec<Job>, EditCommandError> {
     let mut files = vec![];
     for photo in photos {
@@ -61,11 +61,25 @@ pub fn jobs(photos: &[PathBuf], output: &Path, target: Target, ending: Option<&s
         return Ok(files.into_iter().map(|photo| Job { photo, output: output.into() }).collect());
     }
     let mut taken = HashSet::new();
+    let places: HashSet<String> = files.iter().map(|file| place(file)).collect();
     let name = |photo: PathBuf| {
-        let name = result_name(&photo, ending, recipes, &mut taken);
+        let own = place(&photo);
+        // A photo that is yet to be read would be lost, even where results may be replaced.
+        let is_photo = |name: &str| {
+            let place = place(&output.join(name));
+            place != own && places.contains(&place)
+        };
+        let name = result_name(&photo, ending, recipes, &mut taken, is_photo);
         Job { photo, output: output.join(name) }
     };
     Ok(files.into_iter().map(name).collect())
+}
+
+/// Where a file is, whatever way leads to its folder and in whatever case its name is.
+fn place(file: &Path) -> String {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    folder.join(file.file_name().unwrap_or_default()).to_string_lossy().to_lowercase()
 }
 
 fn photos_in(folder: &Path) -> Result<Vec<PathBuf>, EditCommandError> {
@@ -83,8 +97,8 @@ fn photos_in(folder: &Path) -> Result<Vec<PathBuf>, EditCommandError> {
     Ok(files)
 }
 
-/// `anna.jpg`, or `anna-2.jpg` where another folder had an `anna.jpg` too.
-fn result_name(photo: &Path, ending: Option<&str>, recipes: bool, taken: &mut HashSet<String>) -> String {
+/// `anna.jpg`, or `anna-2.jpg` where another folder had an `anna.jpg` too, or where `anna.jpg` is another photo.
+fn result_name(photo: &Path, ending: Option<&str>, recipes: bool, taken: &mut HashSet<String>, is_photo: impl Fn(&str) -> bool) -> String {
     let stem = photo.file_stem().map_or_else(|| "photo".into(), |s| s.to_string_lossy().into_owned());
     let own = photo.extension().map(|e| e.to_string_lossy().into_owned()).filter(|_| ExportFormat::of(photo).is_ok());
     let ending = ending.map(str::to_owned).or(own).unwrap_or_else(|| "png".into());
@@ -95,7 +109,7 @@ fn result_name(photo: &Path, ending: Option<&str>, recipes: bool, taken: &mut Ha
         // Some file systems do not tell case apart.
         file.to_string_lossy().to_lowercase()
     };
-    while !taken.insert(stands_for(&name)) {
+    while is_photo(&name) || !taken.insert(stands_for(&name)) {
         count += 1;
         name = format!("{stem}-{count}.{ending}");
     }
@@ -129,6 +143,22 @@ mod tests {
         let alike = ["IMG_1.JPG", "img_1.heic", "IMG_2.JPG"].map(PathBuf::from);
         assert_eq!(names_of(&alike, None, false), ["IMG_1.JPG", "img_1.png", "IMG_2.JPG"]);
         assert_eq!(names_of(&alike, None, true), ["IMG_1.JPG", "img_1-2.png", "IMG_2.JPG"], "each has a recipe of its own");
+    }
+
+    #[test]
+    fn no_result_takes_the_place_of_another_photo() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["a-2.png", "a.heic", "a.png", "b.bmp"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        // Another way to the same folder.
+        let output = at("sub/..");
+        std::fs::create_dir(at("sub")).unwrap();
+        let jobs = jobs(&[folder.path().into()], &output, Target::Folder, None, false).unwrap();
+        let pairs: Vec<[String; 2]> =
+            jobs.iter().map(|job| [&job.photo, &job.output].map(|p| p.file_name().unwrap().to_string_lossy().into_owned())).collect();
+        assert_eq!(pairs, [["a-2.png", "a-2.png"], ["a.heic", "a-3.png"], ["a.png", "a.png"], ["b.bmp", "b.png"]]);
     }
 
     #[test]
