@@ -171,8 +171,13 @@ fn the_face_to_edit_can_be_chosen() {
     let (aligned, middle) = (out("aligned.png"), out("middle.png"));
     let assert = edit(&portrait, &aligned, &["--set", "smiling=90"]).assert().success();
     assert!(!said(&assert).1.contains("face"), "{assert}");
-    edit(&portrait, &middle, &["--set", "smiling=90", "--no-align"]).assert().success();
-    assert_ne!(image::open(aligned).unwrap().to_rgb8(), image::open(middle).unwrap().to_rgb8());
+    edit(&portrait, &middle, &["--set", "smiling=90", "--no-align", "--save-recipe"]).assert().success();
+    let pixels = |path: &Path| image::open(path).unwrap().to_rgb8();
+    assert_ne!(pixels(&aligned), pixels(&middle));
+    // A recipe's own frame gives way to a face that was asked for, the first one too.
+    let (recipe, again) = (out("middle.recipe.json"), out("again.png"));
+    edit(&portrait, &again, &["--recipe", recipe.to_str().unwrap(), "--face", "1"]).assert().success();
+    assert!(pixels(&again) == pixels(&aligned));
     fails_with(&mut edit(&portrait, &out("second.png"), &["--face", "2"]), &["no face 2 in obama", "1 was found"]);
     let assert = edit(&photo(folder.path()), &out("drawing.png"), &[]).assert().success();
     assert!(said(&assert).1.contains("no face was found"), "{assert}");

@@ -8,9 +8,10 @@ use crate::photo::{Frame, Photo, Upsampling};
 
 #[derive(Debug, Args)]
 pub struct FramingArgs {
-    /// Which face to edit, where there are several: 1 is the one that is found most surely.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    face: u32,
+    /// Which face to edit, where there are several: 1 is the one that is found most surely
+    /// [default: that of the recipe, on the photo it was made for; else 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    face: Option<u32>,
     /// Don't look for a face: edit the square in the middle of the photo.
     #[arg(long, conflicts_with = "face")]
     no_align: bool,
@@ -37,7 +38,7 @@ pub enum FramingError {
 impl FramingArgs {
     /// Whether nothing was asked for.
     pub fn is_default(&self) -> bool {
-        self.face == 1 && !self.no_align
+        self.face.is_none() && !self.no_align
     }
 
     pub fn upsampling(&self) -> Option<Upsampling> {
@@ -53,13 +54,14 @@ impl FramingArgs {
             return Ok(Frame::centre(photo));
         }
         let faces = editor.find_faces(photo)?;
-        let Some(face) = faces.get(self.face as usize - 1) else {
-            if self.face > 1 {
+        let wanted = self.face.unwrap_or(1);
+        let Some(face) = faces.get(wanted as usize - 1) else {
+            if wanted > 1 {
                 let found = match faces.len() {
                     1 => "1 was".to_owned(),
                     n => format!("{n} were"),
                 };
-                return Err(FramingError::NoSuchFace { name: photo.name.clone(), wanted: self.face, found });
+                return Err(FramingError::NoSuchFace { name: photo.name.clone(), wanted, found });
             }
             warnings
                 .push("no face was found: the square in the middle is edited. Crop the photo around the face for a better result".into());
