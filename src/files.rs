@@ -7,7 +7,7 @@ use std::path::Path;
 /// Lets `write` fill a temporary file in the same folder, then renames it to `path`. An existing file is only replaced with
 /// `overwrite`; otherwise the error is [`io::ErrorKind::AlreadyExists`].
 pub fn write_renamed<E: From<io::Error>>(path: &Path, overwrite: bool, write: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; this one becomes an ordinary file, so it gets the user's ordinary permissions.
     #[cfg(unix)]
@@ -21,6 +21,18 @@ pub fn write_renamed<E: From<io::Error>>(path: &Path, overwrite: bool, write: im
         file.persist_noclobber(path).map_err(|e| e.error)?;
     }
     Ok(())
+}
+
+/// Whether [`write_renamed`] will be able to write there, for whoever has long to compute before.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    tempfile::Builder::new().prefix(".pdae-").suffix(".tmp").tempfile_in(folder_of(path)).map(drop)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Gives a file a second name in the same folder, in place of any file that has it.

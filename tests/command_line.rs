@@ -131,6 +131,22 @@ fn samples_come_as_a_grid_or_as_files() {
 }
 
 #[test]
+fn evaluate_finds_out_first_whether_it_can_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let evaluate = |option: &str, path: &Path| {
+        let mut command = program();
+        command.args(["evaluate", "--data", "nowhere", "--device", "cpu", "--model"]).arg(bundle()).arg(option).arg(path);
+        command
+    };
+    std::fs::write(at("mine.json"), "mine").unwrap();
+    fails_with(&mut evaluate("--json", &at("mine.json")), &["mine.json", "exists"]);
+    fails_with(evaluate("--json", &at("mine.json")).arg("--overwrite"), &["nowhere"]);
+    fails_with(&mut evaluate("--plot", &at("missing/gap.png")), &["could not write", "gap.png"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
 fn without_a_display_it_names_the_command_that_works() {
     fails_with(&mut program(), &["no display", "pdae-studio edit"]);
 }

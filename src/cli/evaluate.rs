@@ -10,11 +10,13 @@ use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::ModelArgs;
-use crate::checkpoint::Bundle;
 use crate::checkpoint::tensors::write_renamed;
+use crate::checkpoint::{Bundle, CheckpointError};
 use crate::editing::{Recipe, attributes};
 use crate::evaluation::edits::EditOptions;
 use crate::evaluation::{EvaluationError, EvaluationJob, Part, evaluate};
+use crate::files;
+use crate::photo::ExportError;
 
 /// Measure a model on photos that it was not trained on.
 ///
@@ -60,6 +62,9 @@ pub struct EvaluateArgs {
     /// Draw the gap by timestep as a PNG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Replace the files of --json and --plot if they exist.
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -110,6 +115,13 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluationError> {
     };
     if args.plot.is_some() && !job.parts.contains(&Part::Gap) {
         return Err(EvaluationError::Needs { part: "--plot", what: "the row `gap`: add it to --rows" });
+    }
+    // Hours of measuring should not end in this.
+    for path in args.json.iter().chain(&args.plot) {
+        if path.exists() && !args.overwrite {
+            return Err(ExportError::Exists(path.clone()).into());
+        }
+        files::check_writable(path).map_err(CheckpointError::io("write", path))?;
     }
     let device = args.model.device.open_for_32_bit().map_err(crate::engine::edit::EditError::from)?;
     if !device.is_cpu() {
