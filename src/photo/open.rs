@@ -52,6 +52,8 @@ pub const MAX_PIXELS: u64 = 120_000_000;
 pub const MAX_SIDE: u32 = 60_000;
 /// Bytes that decoding may take.
 pub(super) const MAX_BYTES: u64 = 2 << 30;
+/// Bytes that what a PNG says beside its pixels may take; the decoder's own default.
+const MAX_PNG_EXTRAS: u64 = 64 << 20;
 /// Bytes of the largest file; 120 megapixels at 16 bits without compression fit.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
@@ -110,7 +112,10 @@ impl Photo {
             // The decoder fills what is missing with grey and says nothing.
             return Err(PhotoError::Decode { name: name.into(), reason: "it ends in the middle of the picture".into() });
         }
-        reader.no_limits(); // applied below, once the size is known
+        // Applied below, once the size is known. But a PNG unpacks its profile, of whatever size, before it tells that.
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = (format == ImageFormat::Png).then_some(MAX_PNG_EXTRAS);
+        reader.limits(limits);
         let mut decoder = reader.into_decoder().map_err(|e| match e {
             image::ImageError::Unsupported(_) => PhotoError::Format { name: name.into() },
             e => decode(e),
