@@ -501,6 +501,35 @@ fn broken_files_end_in_a_sentence() {
     assert!(matches!(Photo::open(folder.path()), Err(PhotoError::Io { .. })), "a folder is not a photo");
 }
 
+/// Small photos with metadata that would fill half a gigabyte.
+#[cfg(target_os = "linux")]
+fn metadata_bombs(folder: &Path) -> [PathBuf; 2] {
+    let paths = ["profile.png", "directory.tif"].map(|name| folder.join(name));
+    // A zero and two million times 258 more, with the codes that deflate has for them.
+    let again = [1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0].repeat(2_000_000);
+    let bits = [&[1, 1, 0][..], &[0, 0, 1, 1, 0, 0, 0, 0], &again].concat();
+    let bytes = bits.chunks(8).map(|bits| bits.iter().rev().fold(0u8, |byte, bit| byte << 1 | bit));
+    let profile: Vec<u8> = b"x\0\0\x78\x9c".iter().copied().chain(bytes).collect();
+    let mut writer = png::Encoder::new(File::create(&paths[0]).unwrap(), 2, 2).write_header().unwrap();
+    writer.write_chunk(png::chunk::iCCP, &profile).unwrap();
+    writer.write_image_data(&[9; 4]).unwrap();
+    drop(writer);
+
+    const COPIES: u16 = 500;
+    let data = 8 + 2 + 12 * (9 + u32::from(COPIES)) + 4;
+    let picture = [(256, 2), (257, 2), (258, 8), (259, 1), (262, 1), (273, data), (277, 1), (278, 2), (279, 4)];
+    let picture = picture.map(|(tag, value)| (tag, 4, 1, value));
+    let mut tiff = b"II*\0\x08\0\0\0".to_vec();
+    tiff.extend((9 + COPIES).to_le_bytes());
+    for (tag, kind, count, value) in picture.into_iter().chain((0..COPIES).map(|i| (50_000 + i, 7u16, 1u32 << 20, data))) {
+        tiff.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        tiff.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    tiff.resize(data as usize + (1 << 20), 0);
+    std::fs::write(&paths[1], tiff).unwrap();
+    paths
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_bomb_takes_no_memory() {
@@ -511,9 +540,15 @@ fn a_bomb_takes_no_memory() {
     }
     let folder = tempfile::tempdir().unwrap();
     let files = broken_files(folder.path());
+    let bombs = metadata_bombs(folder.path());
     let before = peak_kilobytes();
     for (path, _) in &files {
         let _ = Photo::open(path);
+    }
+    for path in &bombs {
+        let photo = Photo::open(path).expect("a photo all the same");
+        assert_eq!((photo.width(), photo.metadata), (2, photo::Metadata::default()), "{}", path.display());
+        assert!(photo.profile.is_none(), "{}", path.display());
     }
     // The whole picture would be 10.8 GB. Other tests of this program run meanwhile.
     let taken = peak_kilobytes() - before;

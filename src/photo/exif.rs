@@ -3,6 +3,7 @@
 //! A block is changed in place wherever possible: makers' notes hold offsets that a re-written block would break.
 
 use std::io::{Cursor, Seek, Write};
+use std::ops::Deref;
 
 use exif::{Context, Field, In, Tag, Value};
 use tiff::encoder::{DirectoryEncoder, TiffKind};
@@ -10,6 +11,8 @@ use tiff::tags::Type;
 
 const ORIENTATION: u16 = 0x0112;
 const EXIF_DIRECTORY: u16 = 0x8769;
+const GPS_DIRECTORY: u16 = 0x8825;
+const INTEROPERABILITY_DIRECTORY: u16 = 0xa005;
 const PIXEL_X_DIMENSION: u16 = 0xa002;
 const PIXEL_Y_DIMENSION: u16 = 0xa003;
 const THUMBNAIL_OFFSET: u16 = 0x0201;
@@ -23,13 +26,22 @@ const ICC_PROFILE: u16 = 34675;
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 
+/// Bytes that one value takes in memory, by its kind. Every byte of a text may be a text of its own.
+const VALUE_BYTES: [usize; 13] = [0, 1, size_of::<Vec<u8>>(), 2, 4, 8, 1, 1, 2, 4, 8, 4, 8];
+/// Bytes of an entry beside its values.
+const FIELD_BYTES: usize = size_of::<Field>();
+/// Directories that are read of a chain, which may be a ring.
+const MAX_DIRECTORIES: usize = 8;
+/// Bytes that metadata may take in memory at least, in however small a file.
+const LEAST_BUDGET: usize = 64 << 20;
+
 /// What a TIFF's first directory says about the picture rather than about how its pixels are stored: description, make, model,
 /// resolution, software, date, artist, host, rating, copyright, and Windows' title, comment, author, keywords and subject.
 const DESCRIPTIVE: [u16; 18] = [270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095];
 
 /// A block of EXIF, from its TIFF header on.
-struct Block<'a> {
-    bytes: &'a mut [u8],
+struct Block<B> {
+    bytes: B,
     big_endian: bool,
 }
 
@@ -40,8 +52,8 @@ struct Entry {
     value_at: usize,
 }
 
-impl<'a> Block<'a> {
-    fn new(bytes: &'a mut [u8]) -> Option<Self> {
+impl<B: Deref<Target = [u8]>> Block<B> {
+    fn new(bytes: B) -> Option<Self> {
         let big_endian = match bytes.get(..4)? {
             [b'I', b'I', 42, 0] => false,
             [b'M', b'M', 0, 42] => true,
@@ -58,17 +70,6 @@ impl<'a> Block<'a> {
     fn u32_at(&self, at: usize) -> Option<u32> {
         let bytes = self.bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
         Some(if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
-    }
-
-    fn put(&mut self, entry: &Entry, value: u32) {
-        let at = entry.value_at;
-        match (entry.kind, self.big_endian) {
-            (SHORT, true) => self.bytes[at..at + 2].copy_from_slice(&(value as u16).to_be_bytes()),
-            (SHORT, false) => self.bytes[at..at + 2].copy_from_slice(&(value as u16).to_le_bytes()),
-            (LONG, true) => self.bytes[at..at + 4].copy_from_slice(&value.to_be_bytes()),
-            (LONG, false) => self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes()),
-            _ => {}
-        }
     }
 
     fn value(&self, entry: &Entry) -> Option<u32> {
@@ -110,6 +111,56 @@ impl<'a> Block<'a> {
     fn first_directory(&self) -> Option<(Vec<Entry>, usize)> {
         self.directory(self.u32_at(4)? as usize)
     }
+
+    /// Takes from `budget` what a copy of every value in a chain of directories needs: any number of them may lie at one place.
+    /// `None` where that is more, or where the block is damaged. The directories that `pointers` lead to are copied too.
+    fn spend(&self, mut at: usize, pointers: &[u16], budget: &mut usize) -> Option<()> {
+        for _ in 0..MAX_DIRECTORIES {
+            if at == 0 {
+                return Some(());
+            }
+            let (entries, next) = self.directory(at)?;
+            for entry in &entries {
+                let size = VALUE_BYTES.get(usize::from(entry.kind)).copied().unwrap_or_default();
+                let count = self.u32_at(entry.value_at.checked_sub(4)?)? as usize;
+                *budget = budget.checked_sub(count.checked_mul(size)?.checked_add(FIELD_BYTES)?)?;
+                if pointers.contains(&entry.tag) {
+                    // Several would not be in the entry.
+                    (count == 1).then_some(())?;
+                    let below = if entry.tag == EXIF_DIRECTORY { &[INTEROPERABILITY_DIRECTORY][..] } else { &[] };
+                    self.spend(self.value(entry)? as usize, below, budget)?;
+                }
+            }
+            at = self.u32_at(next)? as usize;
+        }
+        (at == 0).then_some(())
+    }
+}
+
+impl Block<&mut [u8]> {
+    fn put(&mut self, entry: &Entry, value: u32) {
+        let at = entry.value_at;
+        match (entry.kind, self.big_endian) {
+            (SHORT, true) => self.bytes[at..at + 2].copy_from_slice(&(value as u16).to_be_bytes()),
+            (SHORT, false) => self.bytes[at..at + 2].copy_from_slice(&(value as u16).to_le_bytes()),
+            (LONG, true) => self.bytes[at..at + 4].copy_from_slice(&value.to_be_bytes()),
+            (LONG, false) => self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes()),
+            _ => {}
+        }
+    }
+}
+
+/// Everything in a block or a TIFF file, and whether it is little-endian; `None` where it cannot be read, or only with far more memory
+/// than its bytes take.
+fn fields(bytes: &[u8]) -> Option<(Vec<Field>, bool)> {
+    let block = Block::new(bytes)?;
+    let mut budget = bytes.len().max(LEAST_BUDGET);
+    let affordable = block.spend(block.u32_at(4)? as usize, &[EXIF_DIRECTORY, GPS_DIRECTORY], &mut budget);
+    affordable.or_else(|| {
+        log::info!("metadata that is damaged or repeats itself was not read");
+        None
+    })?;
+    exif::parse_exif(bytes).inspect_err(|e| log::info!("no metadata was read: {e}")).ok()
 }
 
 /// Makes a block describe the upright picture: orientation 1, and without the preview, which shows the unedited photo as it lay.
@@ -122,7 +173,7 @@ pub fn make_upright(exif: &mut [u8]) {
     drop_thumbnail(&mut block, next);
 }
 
-fn drop_thumbnail(block: &mut Block, next: usize) -> Option<()> {
+fn drop_thumbnail(block: &mut Block<&mut [u8]>, next: usize) -> Option<()> {
     let second = block.u32_at(next)? as usize;
     block.bytes.get_mut(next..next + 4)?.fill(0);
     let (entries, _) = block.directory(second)?;
@@ -163,9 +214,7 @@ pub struct TiffMetadata {
 
 /// Reads a TIFF file's metadata; what cannot be read is left out.
 pub fn from_tiff(file: &[u8]) -> TiffMetadata {
-    let Ok((fields, little_endian)) = exif::parse_exif(file).inspect_err(|e| log::info!("no metadata was read: {e}")) else {
-        return TiffMetadata::default();
-    };
+    let Some((fields, little_endian)) = fields(file) else { return TiffMetadata::default() };
     let fields: Vec<&Field> = fields.iter().filter(|f| f.ifd_num == In::PRIMARY).collect();
     let bytes = |tag| match &fields.iter().find(|f| f.tag == Tag(Context::Tiff, tag))?.value {
         Value::Byte(bytes) | Value::Undefined(bytes, _) => Some(bytes.clone()),
@@ -192,7 +241,7 @@ pub struct TiffDirectories {
 
 impl TiffDirectories {
     pub fn read(exif: &[u8]) -> Option<Self> {
-        let (fields, _) = exif::parse_exif(exif).inspect_err(|e| log::info!("no EXIF was written: {e}")).ok()?;
+        let (fields, _) = fields(exif)?;
         let of = |context| {
             let wanted = |f: &&Field| f.ifd_num == In::PRIMARY && f.tag.context() == context && is_kept(f);
             fields.iter().filter(wanted).filter(|f| f.tag != Tag::InteropIFDPointer).cloned().collect()
@@ -243,4 +292,44 @@ fn encoded(value: &Value) -> Option<(Type, Vec<u8>)> {
         Value::Double(v) => (Type::DOUBLE, v.iter().flat_map(|v| v.to_ne_bytes()).collect()),
         Value::Unknown(..) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory as it lies in a little-endian block.
+    fn directory(entries: &[(u16, u16, u32, u32)], next: u32) -> Vec<u8> {
+        let mut out = (entries.len() as u16).to_le_bytes().to_vec();
+        for (tag, kind, count, value) in entries {
+            out.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+            out.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+        }
+        [out, next.to_le_bytes().to_vec()].concat()
+    }
+
+    fn block(directories: &[Vec<u8>]) -> Vec<u8> {
+        [b"II*\0\x08\0\0\0".to_vec(), directories.concat()].concat()
+    }
+
+    #[test]
+    fn metadata_costs_no_more_than_its_file() {
+        let make = (271, 2, 4, u32::from_le_bytes(*b"Abc\0"));
+        let exposure = (33437, 5, 1, 0);
+        let exif = (EXIF_DIRECTORY, LONG, 1, 8 + 2 + 2 * 12 + 4);
+        let whole = block(&[directory(&[make, exif], 0), directory(&[exposure], 0)]);
+        assert_eq!(fields(&whole).expect("fields").0.len(), 2);
+
+        let refused = |directories: &[Vec<u8>]| fields(&block(directories)).is_none();
+        assert!(refused(&[directory(&[], 8)]), "a ring");
+        assert!(refused(&[directory(&[(EXIF_DIRECTORY, LONG, 2, 8)], 0)]), "a pointer that is none");
+        assert!(refused(&[directory(&[make; 3], 0)[..30].to_vec()]), "the end is missing");
+        // As many directories as there are pointers, all in the same bytes.
+        let lead: Vec<_> = (0..2000).map(|_| (EXIF_DIRECTORY, LONG, 1, 8 + 2 + 2000 * 12 + 4)).collect();
+        let long = directory(&vec![(33434, 5, 1, 0); 2000], 0);
+        assert!(refused(&[directory(&lead, 0), long.clone()]));
+        // One text, many times.
+        let texts = vec![(271, 2, 24_000, 8); 200];
+        assert!(refused(&[directory(&texts, 0), long]));
+    }
 }
