@@ -21,9 +21,10 @@ use pdae_studio::training::autoencoder::{self, AutoencoderStage, BundleDetails, 
 use pdae_studio::training::data::{AttributeTable, BatchSource, square};
 use pdae_studio::training::directions::{self, DirectionsJob, FitOptions, auroc};
 use pdae_studio::training::dpm::{self, DpmStage};
-use pdae_studio::training::latent_dpm::{self, LatentSet};
+use pdae_studio::training::latent_dpm::{self, LatentJob, LatentSet};
 use pdae_studio::training::latents::Latents;
 use pdae_studio::training::run::{self, Stage, StageKind};
+use pdae_studio::training::sliders::{self, Prices, SlidersJob};
 use pdae_studio::training::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
 
 fn tiny_model() -> ModelConfig {
@@ -481,6 +482,72 @@ fn decay_pulls_weights_down_even_without_a_gradient() {
     let z: Tensor<2> = Tensor::ones([2, 4], &device.autodiff());
     learner.descend(&(learner.network().forward(z, &[1, 2]).mean() * 0.0));
     assert!(before.iter().zip(weight(&learner)).all(|(before, after)| (before * 0.95 - after).abs() < 1e-6));
+}
+
+#[test]
+fn trainings_at_once_leave_each_other_s_parts_in_the_bundle() {
+    let photos = folder_of_images(6);
+    let table = photos.path().join("attributes.csv");
+    let rows: String = (0..6).map(|i| format!("{i:03},{}\n", i % 2)).collect();
+    std::fs::write(&table, format!("image,Bright_Left\n{rows}")).expect("a table");
+    let (place, device) = (tempfile::tempdir().expect("a temporary folder"), Device::flex());
+    let folder = |name: &str| RunFolder::create(&place.path().join(name)).expect("a run folder");
+    let (data, config_dpm) = (images(4, 0), trained_dpm(&folder("dpm"), &images(4, 0), 1));
+    let config = RunConfig { model: config_dpm.model, ..config(StageKind::Autoencoder) };
+    let (_, weights) = dpm::load(folder("dpm").path()).expect("the DPM");
+    let run = folder("run");
+    autoencoder::train(&run, &config, Some(Start::Dpm(&weights)), &data, &limits(1), &device).expect("a trained autoencoder");
+    let target = place.path().join("bundle");
+    let details = BundleDetails {
+        name: "Test".into(),
+        licence: "none".into(),
+        data: "ramps".into(),
+        device: "CPU".into(),
+        precision: Precision::F16,
+    };
+    autoencoder::write_bundle(&run, &target, &details).expect("a bundle");
+    // What another training puts into the bundle meanwhile.
+    let change = |change: &dyn Fn(&mut Bundle)| {
+        let mut bundle = Bundle::load(&target).expect("the bundle");
+        change(&mut bundle);
+        bundle.save(&target, true).expect("a bundle");
+    };
+    let note = |key: &str| change(&|bundle| drop(bundle.manifest.provenance.details.insert(key.into(), "meanwhile".into())));
+
+    let fit = FitOptions { iterations: 20, ..FitOptions::default() };
+    let job = DirectionsJob { bundle: target.clone(), data: photos.path().into(), attributes: table, validation: 0, fit };
+    directions::add_to_bundle(&job, &device, |_| note("beside directions")).expect("directions");
+    let job = LatentJob {
+        bundle: target.clone(),
+        data: Some(photos.path().into()),
+        validation: 0,
+        network: LatentDpmConfig { model_channel: 32, num_layers: 3, ..latent_dpm::default_network(8) },
+        hyperparameters: Hyperparameters { batch: 4, ..latent_dpm::default_hyperparameters() },
+    };
+    let latent = latent_dpm::prepare(&folder("latent"), &job, &device, |_| ()).expect("latents");
+    let job = SlidersJob {
+        bundle: target.clone(),
+        data: photos.path().into(),
+        validation: 0,
+        critic: None,
+        prices: Prices::default(),
+        faces: 1,
+        steps: 2,
+        hyperparameters: Hyperparameters { batch: 2, ..sliders::default_hyperparameters() },
+    };
+    sliders::train(&folder("sliders"), &job, &limits(1), &device, |_| note("beside sliders")).expect("sliders");
+    latent.train(&folder("latent"), &limits(1), &device).expect("a latent DPM");
+    let bundle = Bundle::load(&target).expect("the bundle");
+    let said: Vec<&str> = bundle.manifest.provenance.details.keys().map(String::as_str).collect();
+    for part in ["beside directions", "beside sliders", "directions", "latent DPM", "sliders and locks"] {
+        assert!(said.contains(&part), "{part}: {said:?}");
+    }
+    assert!(["locks.steps", "latent_dpm.layers.0.linear.weight"].iter().all(|name| bundle.weights.tensors.contains_key(*name)));
+
+    // But what no longer fits stays out.
+    let refit = || change(&|bundle| bundle.weights.tensors.get_mut("classifier.weight").expect("a classifier").values.fill(0.5));
+    let error = sliders::train(&folder("sliders"), &job, &limits(2), &device, |_| refit()).expect_err("another classifier");
+    assert!(matches!(error, TrainError::BundleChanged { .. }), "{error}");
 }
 
 #[derive(Parser)]

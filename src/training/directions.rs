@@ -280,11 +280,13 @@ pub fn add_to_bundle(job: &DirectionsJob, device: &Device, tick: impl FnMut(usiz
     // The table is small and the data set is not: a mistake in it should show at once.
     let table = AttributeTable::load(&job.attributes)?;
     let options = job.fit.clone().named_as(&table.names)?;
-    let mut bundle = Bundle::load(&job.bundle)?;
+    let bundle = Bundle::load(&job.bundle)?;
     let config = &bundle.manifest.config;
     let data = ImageSet::load(&job.data, config.image_size, job.validation)?;
     let model = bundle.build_for_use(device)?;
     let latents = latents::encode(|x| model.semantic_latent(x), &data, device, tick);
+    // Encoding takes minutes, in which other trainings may end.
+    let mut bundle = latents::loaded_again(&bundle)?;
     // A latent DPM samples latents as they were normalised when it was trained.
     let kept = Statistics::of(&bundle).filter(|_| bundle.manifest.config.latent_dpm.is_some());
     let statistics = kept.unwrap_or_else(|| latents.statistics(data.training()));

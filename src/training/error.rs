@@ -37,6 +37,8 @@ pub enum TrainError {
     NoLatents { path: PathBuf },
     #[error("{path} has no sliders to try: fit them first, with `train directions`", path = path.display())]
     NoSliders { path: PathBuf },
+    #[error("{path} got another {what} while this was trained, and was left as it is. Train again, so that both fit", path = path.display())]
+    BundleChanged { path: PathBuf, what: &'static str },
     #[error("{name:?} is none of the attributes. There are: {known}")]
     UnknownAttribute { name: String, known: String },
     #[error("this device does not compute in bfloat16: leave --bf16 away, or use --device cuda or cpu")]

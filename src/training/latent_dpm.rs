@@ -202,7 +202,7 @@ pub fn prepare(folder: &RunFolder, job: &LatentJob, device: &Device, tick: impl 
 
 impl LatentTraining {
     /// Trains from the folder's last state, if it has one, and puts the moving average into the bundle.
-    pub fn train(mut self, folder: &RunFolder, limits: &Limits, device: &Device) -> Result<Progress, TrainError> {
+    pub fn train(self, folder: &RunFolder, limits: &Limits, device: &Device) -> Result<Progress, TrainError> {
         let mut learner = learner(&self.config.model.network, self.config.hyperparameters, device)?;
         let stage = LatentStage::new(&self.bundle, self.set.statistics.clone(), device)?;
         let progress = run::train(&stage, &mut learner, &self.set, folder, &self.config, limits, &device.clone().autodiff())?;
@@ -210,11 +210,14 @@ impl LatentTraining {
         Ok(progress)
     }
 
-    fn store(&mut self, learner: &Learner<LatentDpm>, progress: &Progress) -> Result<(), TrainError> {
-        let bundle = &mut self.bundle;
+    fn store(&self, learner: &Learner<LatentDpm>, progress: &Progress) -> Result<(), TrainError> {
+        let mut bundle = latents::loaded_again(&self.bundle)?;
+        if Statistics::of(&bundle).is_some_and(|statistics| statistics != self.set.statistics) {
+            return Err(TrainError::BundleChanged { path: bundle.folder, what: "scale of its latents" });
+        }
         bundle.weights.tensors.retain(|name, _| !name.starts_with("latent_dpm."));
         bundle.weights.tensors.extend(learner.averaged_weights());
-        self.set.statistics.clone().store(bundle);
+        self.set.statistics.clone().store(&mut bundle);
         bundle.manifest.config.latent_dpm = Some(self.config.model.network.clone());
         let loss = progress.loss.map_or_else(String::new, |loss| format!(", last loss {loss:.4}"));
         let (latents, data) = (self.set.training, &self.facts.data);

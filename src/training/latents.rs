@@ -115,6 +115,16 @@ pub fn encoder_sha256(bundle: &Bundle) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The bundle as its folder holds it by now: other trainings may have put their parts into it since `bundle` was loaded. One with
+/// another encoder is refused.
+pub(super) fn loaded_again(bundle: &Bundle) -> Result<Bundle, TrainError> {
+    let now = Bundle::load(&bundle.folder)?;
+    if encoder_sha256(&now) != encoder_sha256(bundle) {
+        return Err(TrainError::BundleChanged { path: bundle.folder.clone(), what: "encoder" });
+    }
+    Ok(now)
+}
+
 /// Encodes every image of a set by `encoder` (`[batch, 3, size, size]` in [-1, 1] to `[batch, latent]`). `tick` hears how many are done.
 pub fn encode(encoder: impl Fn(Tensor<4>) -> Tensor<2>, data: &ImageSet, device: &Device, mut tick: impl FnMut(usize)) -> Latents {
     let mut latents = Latents { dim: 0, values: Vec::new() };

@@ -336,7 +336,7 @@ pub fn train(
     device: &Device,
     mut tick: impl FnMut(Tick),
 ) -> Result<(Progress, [Effects; 2]), TrainError> {
-    let mut bundle = Bundle::load(&job.bundle)?;
+    let bundle = Bundle::load(&job.bundle)?;
     if bundle.manifest.attributes.is_empty() {
         return Err(TrainError::NoSliders { path: job.bundle.clone() });
     }
@@ -392,7 +392,7 @@ pub fn train(
     };
     let effects = [effects(&usual), effects(&pure)];
     let found = [0, 1].map(|kind| Effects::of(&effects[kind]));
-    store(&mut bundle, usual, Locks { steps: pure, effects }, job, &stage.prices, &progress, trials.faces.len())?;
+    store(&bundle, usual, Locks { steps: pure, effects }, job, &stage.prices, &progress, trials.faces.len())?;
     Ok((progress, found))
 }
 
@@ -469,7 +469,7 @@ impl<'a> Trials<'a> {
 }
 
 fn store(
-    bundle: &mut Bundle,
+    bundle: &Bundle,
     usual: Vec<Vec<f32>>,
     locks: Locks,
     job: &SlidersJob,
@@ -477,6 +477,13 @@ fn store(
     progress: &Progress,
     faces: usize,
 ) -> Result<(), TrainError> {
+    let learned_for = bundle.latent_space();
+    let mut bundle = latents::loaded_again(bundle)?;
+    let now = bundle.latent_space();
+    let told_alike = now.attributes == learned_for.attributes && now.classifier == learned_for.classifier;
+    if !told_alike || now.mean != learned_for.mean || now.std != learned_for.std {
+        return Err(TrainError::BundleChanged { path: bundle.folder, what: "classifier" });
+    }
     let attributes = bundle.manifest.attributes.len();
     let dim = bundle.manifest.config.latent_dim;
     // Directions are of any length; how far a slider goes is told by its strength.
