@@ -645,6 +645,9 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     assert_ne!(more.latent_space().locks, learned.latent_space().locks);
     assert!(more.manifest.provenance.details["sliders and locks"].starts_with("12 samples"), "{:?}", more.manifest.provenance.details);
     assert!(matches!(command(&format!("{} --steps 4 --price 3 --data {photos}", sliders("sliders"))), Err(TrainError::OtherRun { .. })));
+    // So do other photos, as what was learned is told in terms of how these differ.
+    let held = command(&format!("{} --steps 4 --data {photos} --validation 2", sliders("sliders"))).expect_err("other photos").to_string();
+    assert!(held.contains("6 images of") && held.contains("0 of them held back"), "{held}");
     // A critic reads beside the encoder, of which the bundle tells; it must have been trained.
     let critic = place.join("critic");
     let with = format!("{} --steps 1 --data {photos} --critic {} --pixel-price-of bright_left=3", sliders("read"), critic.display());

@@ -28,7 +28,7 @@ use super::data::{BatchSource, step_seed};
 use super::directions::spelled;
 use super::forward::noised;
 use super::judge::{self, Judge, softplus};
-use super::latents::{self, Latents};
+use super::latents::{self, Facts, Latents};
 use super::learner::initialise;
 use super::parts::{Divide, each};
 use super::run::{self, Progress, Stage, StageKind};
@@ -356,7 +356,22 @@ pub fn train(
     let readers = Readers::new(&bundle, job.critic.as_ref(), &training_device)?;
     let data = Arc::new(ImageSet::load(&job.data, bundle.manifest.config.image_size, job.validation)?);
     let model = bundle.build_for_use(device)?;
-    let latents = latents::encode(|x| model.semantic_latent(x), &data, device, |done| tick(Tick::Encoded(done)));
+    let facts =
+        Facts { encoder: config.model.encoder.clone(), data: latents::data_name(&job.data), images: data.len(), training: data.training() };
+    let latents = match latents::kept(folder)? {
+        Some((kept, latents)) if kept == facts => latents,
+        // The steps of a state are in coordinates that come from the photos it was learned on.
+        Some((kept, _)) if folder.progress()?.is_some() => {
+            let found =
+                format!("`train sliders` on {} images of {}, {} of them held back", kept.images, kept.data, kept.images - kept.training);
+            return Err(TrainError::OtherRun { path: folder.path().into(), found });
+        }
+        _ => {
+            let latents = latents::encode(|x| model.semantic_latent(x), &data, device, |done| tick(Tick::Encoded(done)));
+            latents::keep(folder, &facts, &latents)?;
+            latents
+        }
+    };
     let space = bundle.latent_space();
     let (dim, attributes) = (space.mean.len(), space.attributes.len());
     let factor = spread(&latents, &space, data.training(), device);
