@@ -22,7 +22,7 @@ use pdae_studio::training::data::{AttributeTable, BatchSource, square};
 use pdae_studio::training::directions::{self, DirectionsJob, FitOptions, auroc};
 use pdae_studio::training::dpm::{self, DpmStage};
 use pdae_studio::training::latent_dpm::{self, LatentJob, LatentSet};
-use pdae_studio::training::latents::Latents;
+use pdae_studio::training::latents::{Latents, encoder_sha256};
 use pdae_studio::training::run::{self, Stage, StageKind};
 use pdae_studio::training::sliders::{self, Prices, SlidersJob};
 use pdae_studio::training::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
@@ -675,4 +675,19 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     let after = Bundle::load(&bundle).expect("the bundle");
     assert_eq!(before.weights.tensors["latents.std"], after.weights.tensors["latents.std"]);
     assert!(!after.weights.tensors.keys().any(|name| name.starts_with("locks.")), "they were the former sliders'");
+    // To repeat what is done leaves the bundle alone. To go on makes another one; what was made for the former stays with that.
+    command(&autoencoder).expect("nothing to do");
+    assert!(Bundle::load(&bundle).expect("the bundle").weights.tensors == after.weights.tensors);
+    command(&autoencoder.replace("--steps 2", "--steps 3")).expect("more of it");
+    let [new, former] = [bundle.clone(), bundle.with_file_name("bundle-1")].map(|path| Bundle::load(&path).expect("a bundle"));
+    assert!(former.weights.tensors == after.weights.tensors && former.manifest.config.latent_dpm.is_some());
+    assert_eq!((new.manifest.attributes.len(), &new.manifest.config.latent_dpm), (1, &None));
+    assert_ne!(encoder_sha256(&new), encoder_sha256(&former));
+    command(&autoencoder.replace("--steps 2", "--steps 4")).expect("still more");
+    assert!(!bundle.with_file_name("bundle-2").exists(), "its directions came again");
+    let mut other = former.clone();
+    other.manifest.provenance.source = "elsewhere".into();
+    other.save(&place.join("other"), false).expect("another model");
+    command(&format!("{autoencoder} --bundle {}", place.join("other").display())).expect("a bundle");
+    assert_eq!(Bundle::read_manifest(&place.join("other-1")).expect("a bundle").provenance.source, "elsewhere");
 }

@@ -24,6 +24,16 @@ pub enum Precision {
     F32,
 }
 
+impl Precision {
+    /// A value as it is after it was stored.
+    pub fn stored(self, value: f32) -> f32 {
+        match self {
+            Self::F16 => f16::from_f32(value).to_f32(),
+            Self::F32 => value,
+        }
+    }
+}
+
 /// Reads every floating-point tensor of a safetensors file; also returns the file's SHA-256 as hexadecimal.
 pub fn read(path: &Path) -> Result<(Weights, String), CheckpointError> {
     let size = std::fs::metadata(path).map_err(CheckpointError::io("open", path))?.len();

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::checkpoint::Bundle;
 use crate::checkpoint::tensors::Precision;
 use crate::device::{DeviceChoice, NamedDevice};
 use crate::diffusion::ScheduleConfig;
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Prediction};
-use crate::training::autoencoder::{self, BundleDetails, Start};
+use crate::training::autoencoder::{self, BundleDetails, Start, Written};
 use crate::training::directions::{self, DirectionsJob, FitOptions, Report};
 use crate::training::latents::data_name;
 use crate::training::run::{Progress, StageKind};
@@ -77,7 +78,8 @@ struct AutoencoderArgs {
     /// Table of attributes; with it the bundle gets its sliders at once.
     #[arg(long, value_name = "CSV")]
     attributes: Option<PathBuf>,
-    /// Where to write the bundle [default: RUN/bundle].
+    /// Where to write the bundle [default: RUN/bundle]. One that has sliders or a latent DPM is renamed, not replaced: these fit its own
+    /// networks alone.
     #[arg(long)]
     bundle: Option<PathBuf>,
     /// The model's name.
@@ -419,8 +421,15 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
         device: device.name.clone(),
         precision: if args.f32 { Precision::F32 } else { Precision::F16 },
     };
-    autoencoder::write_bundle(&folder, &target, &details)?;
-    if let Some(attributes) = &args.attributes {
+    let written = autoencoder::update_bundle(&folder, &target, &details, args.attributes.is_some())?;
+    if let Written::Now(Some(former)) = &written {
+        println!(
+            "The former bundle is {} now, with all that it has: new networks need new sliders and a new latent DPM.",
+            former.display()
+        );
+    }
+    let lacks_sliders = Bundle::read_manifest(&target)?.attributes.is_empty();
+    if let Some(attributes) = args.attributes.as_ref().filter(|_| lacks_sliders) {
         let job = DirectionsJob {
             bundle: target.clone(),
             data: common.data.clone(),
@@ -430,7 +439,11 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
         };
         add_directions(&job, &device)?;
     }
-    println!("Bundle written. Open it with: pdae-studio --model {}", target.display());
+    let done = match written {
+        Written::Before => "The bundle has these networks already, and keeps what else is in it.",
+        Written::Now(_) => "Bundle written.",
+    };
+    println!("{done} Open it with: pdae-studio --model {}", target.display());
     Ok(())
 }
 

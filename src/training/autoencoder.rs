@@ -1,7 +1,7 @@
 //! PDAE's own stage: encoder and mean shift on top of a frozen DPM (paper, section 3).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -13,16 +13,19 @@ use super::forward::noised;
 use super::learner::initialise;
 use super::run::{self, Progress, Stage, StageKind};
 use super::{Batch, Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError, pictures};
-use crate::checkpoint::Bundle;
-use crate::checkpoint::bundle::{FORMAT, Manifest, Provenance, WEIGHTS, WeightsEntry};
+use crate::checkpoint::bundle::{FORMAT, MANIFEST, Manifest, Provenance, WEIGHTS, WeightsEntry};
 use crate::checkpoint::tensors::Precision;
+use crate::checkpoint::{Bundle, CheckpointError};
 use crate::diffusion::{Chain, Direction, Schedule, guided_noise};
+use crate::model::parameters::WeightData;
 use crate::model::{Denoiser, Encoder, ModelConfig, Parameters, ShiftDecoder, Weights, per_image};
 
 /// Sample pictures: images and DDIM steps.
 const SAMPLES: usize = 8;
 const SAMPLE_STEPS: usize = 25;
 const SAMPLE_SEED: u64 = 0x7d11_c0de;
+/// What a bundle's provenance says.
+const SOURCE: &str = "trained with PDAE Studio (`pdae-studio train`)";
 
 /// The networks of this stage. The decoder's DPM is frozen; all else is trained.
 #[derive(Module, Debug)]
@@ -164,6 +167,61 @@ pub struct BundleDetails {
     pub precision: Precision,
 }
 
+/// What became of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It has these networks already, and keeps what was added to them since.
+    Before,
+    /// It is new. The former one may be in another folder now.
+    Now(Option<PathBuf>),
+}
+
+/// Makes `target` the bundle of a run's last state, if it is not that already.
+///
+/// Sliders and a latent DPM are learned for the networks they belong to, in hours. So a bundle that has any, or that is another model, is
+/// not replaced but renamed. Directions count only where they are not fitted again at once, `with_directions`.
+pub fn update_bundle(folder: &RunFolder, target: &Path, details: &BundleDetails, with_directions: bool) -> Result<Written, TrainError> {
+    let (_, weights) = folder.averaged_weights()?;
+    let comes_again = match Bundle::load(target) {
+        Ok(bundle) if holds(&bundle, &weights, details.precision) => return Ok(Written::Before),
+        Ok(bundle) => comes_again(&bundle, with_directions),
+        Err(_) => !target.join(MANIFEST).exists(),
+    };
+    let former = if comes_again { None } else { Some(set_aside(target)?) };
+    write_bundle(folder, target, details)?;
+    Ok(Written::Now(former))
+}
+
+/// Whether a bundle has these weights, as they are stored.
+fn holds(bundle: &Bundle, weights: &Weights, precision: Precision) -> bool {
+    let same = |(name, data): (&String, &WeightData)| {
+        bundle.weights.tensors.get(name).is_some_and(|kept| {
+            kept.shape == data.shape && kept.values.iter().zip(&data.values).all(|(kept, value)| *kept == precision.stored(*value))
+        })
+    };
+    bundle.manifest.weights.precision == precision && weights.tensors.iter().all(same)
+}
+
+/// Whether nothing is lost with a bundle: it has the networks of a run, and no more than fitted directions that a run brings along.
+fn comes_again(bundle: &Bundle, with_directions: bool) -> bool {
+    let manifest = &bundle.manifest;
+    let is_learned = manifest.config.latent_dpm.is_some() || bundle.weights.tensors.keys().any(|name| name.starts_with("locks."));
+    manifest.provenance.source == SOURCE && !is_learned && (with_directions || manifest.attributes.is_empty())
+}
+
+/// Renames a bundle to the first name with a number that is free.
+fn set_aside(bundle: &Path) -> Result<PathBuf, TrainError> {
+    let name = bundle.file_name().ok_or_else(|| CheckpointError::Exists { path: bundle.into() })?;
+    let numbered = |number: u32| {
+        let mut name = name.to_owned();
+        name.push(format!("-{number}"));
+        bundle.with_file_name(name)
+    };
+    let free = (1..).map(numbered).find(|path| !path.exists()).ok_or_else(|| CheckpointError::Exists { path: bundle.into() })?;
+    std::fs::rename(bundle, &free).map_err(TrainError::io("rename", bundle))?;
+    Ok(free)
+}
+
 /// Writes the averaged networks of a run's last state as a bundle, still without directions. An older one is replaced.
 pub fn write_bundle(folder: &RunFolder, target: &Path, details: &BundleDetails) -> Result<Bundle, TrainError> {
     let config: RunConfig = folder.config(StageKind::Autoencoder)?.ok_or_else(|| TrainError::NoState { path: folder.path().into() })?;
@@ -183,11 +241,7 @@ pub fn write_bundle(folder: &RunFolder, target: &Path, details: &BundleDetails) 
         name: details.name.clone(),
         config: config.model,
         attributes: Vec::new(),
-        provenance: Provenance {
-            source: "trained with PDAE Studio (`pdae-studio train`)".into(),
-            licence: details.licence.clone(),
-            details: facts,
-        },
+        provenance: Provenance { source: SOURCE.into(), licence: details.licence.clone(), details: facts },
         weights: WeightsEntry { file: WEIGHTS.into(), sha256: String::new(), precision: details.precision },
     };
     let mut bundle = Bundle { folder: target.into(), manifest, weights };
