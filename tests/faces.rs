@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, Rgb, RgbImage, imageops};
-use pdae_studio::face::{Detector, Face, find};
+use pdae_studio::face::{Detector, Face, PersonMask, find};
 use pdae_studio::photo::frame::TEMPLATE;
 use pdae_studio::photo::{Fit, Frame, Photo, Pixels, Upsampling, put_back, to_model};
 use proptest::prelude::*;
@@ -43,6 +43,23 @@ fn the_network_agrees_with_the_original() {
     let (scores, boxes) = (furthest(scores, &floats("scores")), furthest(boxes, &floats("boxes")));
     // Logits reach 100 and boxes 128 pixels.
     assert!(scores < 2e-3 && boxes < 2e-3, "off by {scores} in the logits and {boxes} pixels in the boxes");
+}
+
+#[test]
+fn the_person_mask_agrees_with_the_original() {
+    let bytes = std::fs::read(here("tests/golden/face/person.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let image = RgbImage::from_raw(128, 128, golden.tensor("image").unwrap().data().to_vec()).unwrap();
+    let doubled = RgbImage::from_fn(256, 256, |x, y| *image.get_pixel(x / 2, y / 2));
+    let mask = PersonMask::built_in().unwrap().of(&doubled).unwrap();
+    let original = golden.tensor("mask").unwrap();
+    let original: Vec<f32> = original.data().as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect();
+    assert_eq!(mask.len(), original.len());
+    let furthest = mask.iter().zip(&original).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // The original is kept in 16-bit floats.
+    assert!(furthest < 2e-3, "off by {furthest}");
+    let share = original.iter().sum::<f32>() / original.len() as f32;
+    assert!((0.3..0.7).contains(&share), "there is a person, and something behind: {share}");
 }
 
 // --- finding ---
@@ -265,7 +282,7 @@ proptest! {
         let upsampling = if guided { Upsampling::Guided } else { Upsampling::Smooth };
         let before = vec![0.0f32; 3 * 32 * 32];
         let after = vec![20.0 / 127.5; 3 * 32 * 32];
-        let edited = put_back(&photo, frame, &after, &before, 32, upsampling);
+        let edited = put_back(&photo, frame, &after, &before, 32, upsampling, None);
         for (x, y, pixel) in edited.srgb_pixels().enumerate_pixels() {
             let [u, v] = frame.locate([f64::from(x) + 0.5, f64::from(y) + 0.5]);
             let old = old_pixels.get_pixel(x, y);
@@ -288,7 +305,7 @@ proptest! {
         // Values beyond the range are clipped, so they are no change either.
         let decoded: Vec<f32> = (0..3 * 16 * 16).map(|_| rng.random_range(-1.5..1.5)).collect();
         let clipped: Vec<f32> = decoded.iter().map(|v| v.clamp(-1.0, 1.0)).collect();
-        prop_assert_eq!(&put_back(&photo, frame, &decoded, &clipped, 16, upsampling).pixels, &photo.pixels);
+        prop_assert_eq!(&put_back(&photo, frame, &decoded, &clipped, 16, upsampling, None).pixels, &photo.pixels);
     }
 }
 
@@ -306,7 +323,7 @@ fn cutting_and_putting_back_are_inverse() {
         Frame { centre: [60.0, 70.0], side: 220.0, angle: 0.8 },
     ] {
         let cut = to_model(&frame.cut(&photo, 128));
-        let back = put_back(&black, frame, &cut, &zero, 128, Upsampling::Smooth);
+        let back = put_back(&black, frame, &cut, &zero, 128, Upsampling::Smooth, None);
         let (mut sum, mut count) = (0.0, 0.0);
         for (x, y, pixel) in back.srgb_pixels().enumerate_pixels() {
             let [u, v] = frame.locate([f64::from(x) + 0.5, f64::from(y) + 0.5]);
@@ -334,7 +351,7 @@ fn guided_upsampling_removes_fine_edges() {
     let frame = Frame { centre: [128.0, 128.0], side: 300.0, angle: 0.2 };
     let [before, after] = [&with, &without].map(|photo| to_model(&frame.cut(photo, 32)));
     let error = |upsampling| {
-        let out = put_back(&with, frame, &after, &before, 32, upsampling);
+        let out = put_back(&with, frame, &after, &before, 32, upsampling, None);
         let (out, without) = (out.srgb_pixels(), without.srgb_pixels());
         let squares = out.iter().zip(without.iter()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
         (squares.sum::<f64>() / out.len() as f64).sqrt()

@@ -153,14 +153,14 @@ fn upright(path: &Path) -> DynamicImage {
 fn untouched(from: &Path, to: &Path) {
     let photo = Photo::open(from).unwrap();
     let values: Vec<f32> = (0..3 * SIZE * SIZE).map(|i| (i as f32 * 0.37).sin()).collect();
-    let same = put_back(&photo, Frame::centre(&photo), &values, &values, SIZE, Upsampling::default());
+    let same = put_back(&photo, Frame::centre(&photo), &values, &values, SIZE, Upsampling::default(), None);
     photo::write(&same, to, &ExportOptions::default()).unwrap();
 }
 
 /// The photo made brighter by a tenth of the range in the middle.
 fn brighter(photo: &Photo) -> Photo {
     let (before, after) = (vec![0.0; (3 * SIZE * SIZE) as usize], vec![0.2; (3 * SIZE * SIZE) as usize]);
-    put_back(photo, Frame::centre(photo), &after, &before, SIZE, Upsampling::default())
+    put_back(photo, Frame::centre(photo), &after, &before, SIZE, Upsampling::default(), None)
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub struct EditArgs {
     /// Leave an attribute as it is while other sliders move, e.g. --lock young. May be given many times.
     #[arg(long = "lock", value_name = "NAME")]
     locked: Vec<String>,
+    /// Let edits change what is behind the person, too: a hat or more hair can then reach beyond the head.
+    #[arg(long)]
+    change_background: bool,
     /// Apply a saved recipe; other options change it.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
@@ -296,7 +299,7 @@ impl<'a> Session<'a> {
         while self.editor.step(&mut pair) {
             self.bar.inc(1);
         }
-        let edited = self.editor.finish(&photo, frame, pair, self.crop, self.upsampling)?;
+        let edited = self.editor.finish(&photo, frame, &self.recipe, pair, self.crop, self.upsampling)?;
         photo::write(&edited, &job.output, &self.options)?;
         if self.args.save_recipe {
             self.sidecar(source, model, frame).write(&sidecar::path_beside(&job.output), self.options.overwrite)?;
@@ -349,6 +352,7 @@ fn recipe(args: &EditArgs, applied: Option<&Sidecar>, known: &[String]) -> Resul
     let sliders = std::mem::take(&mut recipe.sliders).into_iter();
     recipe.sliders = sliders.map(|(name, percent)| Ok((find(&name)?, percent))).collect::<Result<_, EditCommandError>>()?;
     recipe.locked = recipe.locked.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
+    recipe.keep_background &= !args.change_background;
     for (name, percent) in &args.sliders {
         recipe.set_slider(&find(name)?, *percent);
     }

@@ -27,6 +27,10 @@ pub struct Recipe {
     pub guidance: f64,
     /// Share of the decode, at its end, that is left to the plain DPM (0 to 1).
     pub stop_percent: f64,
+    /// Whether what is behind the person stays as it is in the photo, wherever the model would change it. Recipes that were saved before
+    /// there was a choice change it.
+    #[serde(default)]
+    pub keep_background: bool,
     /// Share of fresh noise in the stochastic latent, mixed spherically: 0 is the photo's own, 1 keeps nothing of it.
     #[serde(skip_serializing_if = "is_zero")]
     pub fresh_noise: f64,
@@ -53,6 +57,7 @@ impl Default for Recipe {
             inversion: Inversion::default(),
             guidance: 1.0,
             stop_percent: 0.0,
+            keep_background: true,
             fresh_noise: 0.0,
             noise_seed: 0,
         }

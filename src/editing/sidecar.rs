@@ -115,8 +115,18 @@ impl Sidecar {
 
     /// What a hand-written or damaged file may get wrong.
     fn check(&self) -> Result<(), String> {
-        let Recipe { sliders, locked: _, steps, solver: _, inversion: _, guidance, stop_percent, fresh_noise, noise_seed: _ } =
-            &self.recipe;
+        let Recipe {
+            sliders,
+            locked: _,
+            steps,
+            solver: _,
+            inversion: _,
+            guidance,
+            stop_percent,
+            keep_background: _,
+            fresh_noise,
+            noise_seed: _,
+        } = &self.recipe;
         if let Some((name, percent)) = sliders.iter().find(|(_, p)| !p.is_finite() || p.abs() > Recipe::MAX_PERCENT) {
             return Err(format!("{name} is {percent}, which is out of range (-1000 to 1000 percent)"));
         }

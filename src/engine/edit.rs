@@ -15,7 +15,7 @@ use crate::device::{DeviceChoice, DeviceError, NamedDevice};
 use crate::diffusion::{Chain, Inversion, Solver, lerp, slerp, slerp_inferred};
 use crate::editing::sidecar::{ModelEntry, SidecarError};
 use crate::editing::{Crop, LatentSpace, Recipe};
-use crate::face::{self, Detector, Face, FaceError};
+use crate::face::{self, Detector, Face, FaceError, person};
 use crate::memory;
 use crate::model::{Autoencoder, Guidance};
 use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, from_model, put_back, to_model};
@@ -277,12 +277,23 @@ impl Editor {
         Ok(pictures)
     }
 
-    /// What is written of a photo after a finished [`Editor::decode_pair`]: the whole of it at its own size with the change put back,
-    /// or the part that `crop` says.
-    pub fn finish(&self, photo: &Photo, frame: Frame, pair: Decode, crop: Crop, upsampling: Upsampling) -> Result<Photo, EditError> {
+    /// What is written of a photo after a finished [`Editor::decode_pair`] of `recipe`: the whole of it at its own size with the change put
+    /// back, or the part that `crop` says.
+    pub fn finish(
+        &self,
+        photo: &Photo,
+        frame: Frame,
+        recipe: &Recipe,
+        pair: Decode,
+        crop: Crop,
+        upsampling: Upsampling,
+    ) -> Result<Photo, EditError> {
         let pictures = values(pair.chain.x)?;
         let (edited, reconstructed) = pictures.split_at(pictures.len() / 2);
-        let put_back = || put_back(photo, frame, edited, reconstructed, self.size(), upsampling);
+        let put_back = || {
+            let reach = recipe.keep_background.then(|| person::reach(&photo.srgb_pixels(), frame, self.size())).flatten();
+            put_back(photo, frame, edited, reconstructed, self.size(), upsampling, reach.as_deref())
+        };
         Ok(match crop {
             Crop::None => put_back(),
             Crop::Full => frame.crop(&put_back()),

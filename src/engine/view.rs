@@ -8,6 +8,7 @@ use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 use super::interpolation::SIDE;
 use crate::diffusion::Solver;
 use crate::editing::Recipe;
+use crate::face::person;
 use crate::photo::pixels::{self, Sample};
 use crate::photo::{Frame, Photo, paste};
 
@@ -34,6 +35,8 @@ pub struct View {
     cut: OnceCell<RgbImage>,
     /// What changes are put back along, once one was.
     guide: OnceCell<RgbImage>,
+    /// How far edits of the person reach, once one was shown ([`person::reach`]).
+    reach: OnceCell<Option<Vec<f32>>>,
 }
 
 /// How the unedited photo decodes. Edits are put back as their difference from it, so what the model cannot rebuild stays as it is.
@@ -106,7 +109,8 @@ impl View {
         // Only a picture without pixels is no photo, and this one has some.
         let (photo, frame) = view.map_or_else(|_| (photo.clone(), frame), |view| (view, frame.scaled(scale)));
         let pixels = Arc::new(over_white(&photo.srgb_pixels()));
-        Self { photo, pixels, frame, bases: Vec::new(), last: None, whole: None, cut: OnceCell::new(), guide: OnceCell::new() }
+        let (cut, guide, reach) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { photo, pixels, frame, bases: Vec::new(), last: None, whole: None, cut, guide, reach }
     }
 
     /// The unedited photo.
@@ -149,7 +153,7 @@ impl View {
         let whole = self.whole(recipe, settings)?;
         let draft: Vec<f32> =
             whole.picture.iter().zip(first.iter().zip(&whole.first)).map(|(picture, (now, then))| picture + now - then).collect();
-        Some(self.show(settings, &draft, size))
+        Some(self.show(settings, recipe.keep_background, &draft, size))
     }
 
     /// How the unedited photo decodes with these settings, if that is known: `[3, size, size]` in [-1, 1].
@@ -178,17 +182,20 @@ impl View {
 
     /// As [`View::show`], and remembered.
     pub fn show_edit(&mut self, recipe: Recipe, settings: Settings, edited: &[f32], size: u32) -> Arc<RgbImage> {
-        let picture = Arc::new(self.show(settings, edited, size));
+        let picture = Arc::new(self.show(settings, recipe.keep_background, edited, size));
         self.last = Some(Last { recipe, settings, picture: picture.clone() });
         picture
     }
 
-    /// The photo with an edit in it. `edited` is `[3, size, size]` in [-1, 1]; without a base for its settings the photo itself.
-    pub fn show(&self, settings: Settings, edited: &[f32], size: u32) -> RgbImage {
+    /// The photo with an edit in it, in all of its frame or in the person only. `edited` is `[3, size, size]` in [-1, 1]; without a base for
+    /// its settings the photo itself.
+    pub fn show(&self, settings: Settings, keep_background: bool, edited: &[f32], size: u32) -> RgbImage {
         match self.bases.iter().find(|base| base.settings == settings) {
             Some(base) => {
                 let guide = self.guide.get_or_init(|| paste::guide(&self.photo.srgb_pixels(), self.frame, size));
-                paste::put_on_screen(&self.pixels, self.frame, edited, &base.picture, guide)
+                let reach = || self.reach.get_or_init(|| person::reach(&self.photo.srgb_pixels(), self.frame, size)).as_deref();
+                let reach = keep_background.then(reach).flatten();
+                paste::put_on_screen(&self.pixels, self.frame, edited, &base.picture, guide, reach)
             }
             None => (*self.pixels).clone(),
         }
@@ -225,9 +232,9 @@ mod tests {
         let base: Vec<f32> = (0..3 * size * size).map(|i| (i as f32).sin() * 0.5).collect();
         let settings = Settings::new(&Recipe::default(), 4, true);
         view.set_base(settings, base.clone());
-        assert!(view.show(settings, &base, size) == *original, "however badly the model rebuilds the photo");
+        assert!(view.show(settings, false, &base, size) == *original, "however badly the model rebuilds the photo");
         let brighter: Vec<f32> = base.iter().map(|v| v + 0.25).collect();
-        let shown = view.show(settings, &brighter, size);
+        let shown = view.show(settings, false, &brighter, size);
         let difference = |x: u32, y: u32| i32::from(shown.get_pixel(x, y).0[2]) - i32::from(original.get_pixel(x, y).0[2]);
         assert!((28..=36).contains(&difference(700, 350)), "{}", difference(700, 350));
         assert_eq!(difference(20, 350), 0, "nothing changes outside the frame");
@@ -243,7 +250,7 @@ mod tests {
         view.keep_whole(&plain, settings, values(1.0), values(2.0));
         let moved = |values: Vec<f32>| -> Vec<f32> { values.into_iter().map(|v| v + 0.2).collect() };
         let draft = view.draft(&plain, settings, &moved(values(2.0)), size).unwrap();
-        let same = view.show(settings, &moved(values(1.0)), size);
+        let same = view.show(settings, plain.keep_background, &moved(values(1.0)), size);
         let far = |(a, b): (&u8, &u8)| a.abs_diff(*b) > 1;
         assert!(!draft.as_raw().iter().zip(same.as_raw()).any(far), "all but rounding");
         let noisy = Recipe { fresh_noise: 0.5, noise_seed: 1, ..plain.clone() };

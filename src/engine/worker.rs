@@ -723,7 +723,7 @@ impl Worker {
         let Some(Export { request, photo, frame, decode: Some(decode), .. }) = self.export.take() else { return Ok(()) };
         let ExportRequest { path, recipe, options, crop, save_recipe, .. } = request;
         let upsampling = Upsampling::default();
-        let edited = editor.finish(&photo, frame, decode, crop, upsampling)?;
+        let edited = editor.finish(&photo, frame, &recipe, decode, crop, upsampling)?;
         photo::write(&edited, &path, &options)?;
         drop(edited);
         memory::give_back();

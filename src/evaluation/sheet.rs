@@ -85,7 +85,7 @@ fn pictures(editor: &Editor, photo: &Photo, options: &SheetOptions, tell: &dyn F
             recipe.set_slider(name, percent);
             let mut pair = editor.decode_pair(&latents, &recipe, options.steps);
             while editor.step(&mut pair) {}
-            row.push(seen(&editor.finish(photo, frame, pair, Crop::Full, Upsampling::default())?));
+            row.push(seen(&editor.finish(photo, frame, &recipe, pair, Crop::Full, Upsampling::default())?));
         }
     }
     Ok(row)

@@ -19,9 +19,9 @@ const SAME_FACE: f64 = 0.3;
 
 #[derive(Debug, Error)]
 pub enum FaceError {
-    #[error("the face detector in this program is damaged: {0}. Install the program again")]
+    #[error("a network that finds faces or persons is damaged in this program: {0}. Install the program again")]
     Weights(#[from] CheckpointError),
-    #[error("the face detector's answer could not be read back: {0}. Try again, or frame the face by hand")]
+    #[error("what was found in the photo could not be read back: {0}. Try again, or frame the face by hand")]
     ReadBack(String),
 }
 
@@ -63,7 +63,7 @@ impl Detector {
     }
 }
 
-fn read(tensor: Tensor<3>) -> Result<Vec<f32>, FaceError> {
+pub(super) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, FaceError> {
     let data = tensor.try_into_data().map_err(|e| FaceError::ReadBack(format!("{e:?}")))?;
     data.convert::<f32>().try_to_vec::<f32>().map_err(|e| FaceError::ReadBack(format!("{e:?}")))
 }

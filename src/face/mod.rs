@@ -2,12 +2,15 @@
 //!
 //! - [`network`]: the published BlazeFace network. [`detector`]: its numbers turned into faces.
 //! - [`search`]: a whole photo, with faces of every size and tilt.
+//! - [`person`]: which part of a picture shows a person, and which what is behind.
 
 pub mod detector;
 pub mod network;
+pub mod person;
 pub mod search;
 
 pub use detector::{Detector, FaceError};
+pub use person::PersonMask;
 pub use search::find;
 
 use crate::photo::{Fit, Frame};

@@ -56,7 +56,7 @@ struct Block {
 
 /// A convolution with TFLite's "same" padding.
 #[derive(Debug)]
-struct Conv {
+pub(super) struct Conv {
     weight: Tensor<4>,
     bias: Tensor<1>,
     options: ConvOptions<2>,
@@ -120,7 +120,7 @@ impl Block {
 }
 
 impl Conv {
-    fn new(p: &mut Parameters, name: &str, shape: [usize; 4], stride: usize, groups: usize) -> Result<Self, ParameterError> {
+    pub(super) fn new(p: &mut Parameters, name: &str, shape: [usize; 4], stride: usize, groups: usize) -> Result<Self, ParameterError> {
         // Every input side here is even, so "same" at stride 2 needs one row less than at stride 1, and TFLite leaves out the first.
         let padding = shape[2] - stride.min(shape[2]);
         let padding = (padding / 2, padding - padding / 2);
@@ -133,7 +133,7 @@ impl Conv {
         })
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         conv2d(x, self.weight.clone(), Some(self.bias.clone()), self.options.clone())
     }
 }

@@ -56,8 +56,17 @@ struct Change {
 
 /// Adds the *change* that an edit made, not the decoded picture itself, to the photo's own pixels, so that skin, hair and
 /// background keep their detail. `edited` and `reconstructed` are `[3, size, size]` in [-1, 1], decoded the same way; where they are
-/// equal the photo is returned bit for bit. What of the frame lies outside the photo is left out.
-pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f32], size: u32, upsampling: Upsampling) -> Photo {
+/// equal the photo is returned bit for bit. What of the frame lies outside the photo is left out. `reach` says how much of the change is
+/// wanted where, `[size, size]`, 0 to 1 (see [`crate::face::person::reach`]); without it, all of it everywhere.
+pub fn put_back(
+    photo: &Photo,
+    frame: Frame,
+    edited: &[f32],
+    reconstructed: &[f32],
+    size: u32,
+    upsampling: Upsampling,
+    reach: Option<&[f32]>,
+) -> Photo {
     let mut out = photo.clone();
     let change = Change::new(edited, reconstructed, size as usize);
     if change.is_nothing() {
@@ -65,7 +74,7 @@ pub fn put_back(photo: &Photo, frame: Frame, edited: &[f32], reconstructed: &[f3
     }
     let srgb = photo.srgb_pixels();
     let guide = (upsampling == Upsampling::Guided).then(|| guide(&srgb, frame, size));
-    let patch = Patch::new(change, frame, srgb.dimensions(), guide.as_ref());
+    let patch = Patch::new(change, frame, srgb.dimensions(), guide.as_ref(), reach);
     // In bands: the change of a whole large photo would take three times the photo's own memory.
     for top in patch.rows.clone().step_by(BAND) {
         let band = top..(top + BAND).min(patch.rows.end);
@@ -87,13 +96,20 @@ pub(crate) fn guide(srgb: &RgbaImage, frame: Frame, size: u32) -> RgbImage {
 }
 
 /// As [`put_back`] with [`Upsampling::Guided`], for what is on a screen: 8 bits and sRGB, the guide made once for many edits.
-pub(crate) fn put_on_screen(shown: &RgbImage, frame: Frame, edited: &[f32], reconstructed: &[f32], guide: &RgbImage) -> RgbImage {
+pub(crate) fn put_on_screen(
+    shown: &RgbImage,
+    frame: Frame,
+    edited: &[f32],
+    reconstructed: &[f32],
+    guide: &RgbImage,
+    reach: Option<&[f32]>,
+) -> RgbImage {
     let mut out = shown.clone();
     let change = Change::new(edited, reconstructed, guide.width() as usize);
     if change.is_nothing() {
         return out;
     }
-    let patch = Patch::new(change, frame, shown.dimensions(), Some(guide));
+    let patch = Patch::new(change, frame, shown.dimensions(), Some(guide), reach);
     let rows = out.par_chunks_exact_mut(3 * shown.width() as usize).enumerate().skip(patch.rows.start).take(patch.rows.len());
     rows.for_each(|(y, row)| {
         for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate().skip(patch.columns.start).take(patch.columns.len()) {
@@ -130,10 +146,14 @@ impl Patch<()> {
         frame: Frame,
         (width, height): (u32, u32),
         guide: Option<&RgbImage>,
+        reach: Option<&[f32]>,
     ) -> Patch<impl Fn([f64; 2]) -> [f64; 2] + Sync> {
         let size = change.size;
         if let Some(guide) = guide {
             change.follow(guide);
+        }
+        if let Some(reach) = reach {
+            change.keep_within(reach);
         }
         if frame.side > (size * REFINED) as f64 {
             change = change.refined();
@@ -232,6 +252,13 @@ impl Change {
         let smooth = box_mean(&gains, self.size, RADIUS).into_iter().zip(box_mean(&replaced, self.size, 1));
         for (values, ([gain], [replaced])) in self.values.iter_mut().zip(smooth) {
             values[3] = (1.0 + gain) * (1.0 - replaced) - 1.0;
+        }
+    }
+
+    /// Leaves of every value its share, and of what becomes of the photo's detail.
+    fn keep_within(&mut self, reach: &[f32]) {
+        for (values, share) in self.values.iter_mut().zip(reach) {
+            values[..4].iter_mut().for_each(|value| *value *= share);
         }
     }
 
@@ -406,14 +433,31 @@ mod tests {
         let pixels = RgbImage::from_fn(150, 130, |x, y| image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x * y) % 256) as u8]));
         let photo = Photo::from_image(image::DynamicImage::ImageRgb8(pixels.clone()), "test").unwrap();
         let wave = |phase: f32| -> Vec<f32> { (0..3 * 16 * 16).map(|i| (i as f32 * 0.21 + phase).sin() * 0.6).collect() };
+        let reach: Vec<f32> = (0..16 * 16).map(|i| if i % 16 < 10 { 1.0 } else { 0.3 }).collect();
         for side in [10.0, 60.0, 110.0] {
             let frame = Frame { centre: [70.0, 60.0], side, angle: 0.3 };
-            let written = put_back(&photo, frame, &wave(0.4), &wave(0.0), 16, Upsampling::Guided);
+            let written = put_back(&photo, frame, &wave(0.4), &wave(0.0), 16, Upsampling::Guided, Some(&reach));
             let guide = guide(&photo.srgb_pixels(), frame, 16);
-            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide);
+            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide, Some(&reach));
             assert!(image::DynamicImage::ImageRgba8(written.srgb_pixels().into_owned()).into_rgb8() == shown, "a frame of {side} pixels");
             assert!(shown != pixels);
-            assert!(put_on_screen(&pixels, frame, &wave(0.4), &wave(0.4), &guide) == pixels);
+            assert!(put_on_screen(&pixels, frame, &wave(0.4), &wave(0.4), &guide, None) == pixels);
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_reach_stays_to_the_bit() {
+        let pixels = RgbImage::from_fn(120, 120, |x, y| image::Rgb([(x * 2) as u8, (y * 2) as u8, ((x * y) % 256) as u8]));
+        let photo = Photo::from_image(image::DynamicImage::ImageRgb8(pixels.clone()), "test").unwrap();
+        let frame = Frame { centre: [60.0, 60.0], side: 120.0, angle: 0.0 };
+        let (before, after) = (vec![-0.2; 3 * 256], vec![0.3; 3 * 256]);
+        let left: Vec<f32> = (0..256).map(|i| f32::from(u8::from(i % 16 < 8))).collect();
+        for upsampling in [Upsampling::Smooth, Upsampling::Guided] {
+            let out = put_back(&photo, frame, &after, &before, 16, upsampling, Some(&left)).srgb(0, 0, 120, 120);
+            // Splines reach two values far.
+            let same = |x: u32, y: u32| out.get_pixel(x, y) == pixels.get_pixel(x, y);
+            assert!((80..120).all(|x| (0..120).all(|y| same(x, y))), "{upsampling:?}");
+            assert!((0..40).all(|x| (0..120).all(|y| !same(x, y))), "{upsampling:?}");
         }
     }
 

@@ -16,7 +16,7 @@ pub enum About {
 const LICENCES: [(&str, &str); 3] = [
     ("PDAE Studio: MIT", include_str!("../../LICENSE-MIT")),
     ("PDAE Studio: Apache-2.0", include_str!("../../LICENSE-APACHE")),
-    ("The face detector (BlazeFace, by Google): Apache-2.0", include_str!("../../models/face-detector/LICENSE")),
+    ("The face detector and the person mask (MediaPipe, by Google): Apache-2.0", include_str!("../../models/face-detector/LICENSE")),
 ];
 
 impl About {

@@ -58,6 +58,8 @@ pub fn show_settings(ui: &mut Ui, recipe: &mut Recipe, inspector: &mut Inspector
     let before = recipe.clone();
     let mut held = false;
     CollapsingHeader::new(egui::RichText::new("Advanced").strong()).default_open(false).show_unindented(ui, |ui| {
+        ui.checkbox(&mut recipe.keep_background, "Keep the background")
+            .on_hover_text("Only the person changes. Without it, hats and hair can reach beyond the head");
         let mut slider = |ui: &mut Ui, name: &str, tooltip: &str, value: &mut f64, range, suffix: &str| {
             row(ui, name, |ui| {
                 ui.spacing_mut().slider_width = (ui.available_width() - 72.0).max(40.0);

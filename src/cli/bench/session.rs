@@ -132,7 +132,7 @@ fn large_edit(editor: &Editor, large: Photo) -> Result<(), BenchError> {
         while editor.step(&mut pair) {}
         pair
     });
-    let edited = stages.take("  put back", || editor.finish(&photo, frame, pair, Crop::None, Upsampling::default()))?;
+    let edited = stages.take("  put back", || editor.finish(&photo, frame, &recipe, pair, Crop::None, Upsampling::default()))?;
     stages.take("  write the file", || photo::write(&edited, &output, &ExportOptions::default())).map_err(EditError::from)?;
     time_line("  in all", stages.total);
     Ok(())
