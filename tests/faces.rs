@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, Rgb, RgbImage, imageops};
-use pdae_studio::face::{Detector, Face, PersonMask, find};
+use pdae_studio::face::person::{PersonMask, reach};
+use pdae_studio::face::{Detector, Face, find};
 use pdae_studio::photo::frame::TEMPLATE;
 use pdae_studio::photo::{Fit, Frame, Photo, Pixels, Upsampling, put_back, to_model};
 use proptest::prelude::*;
@@ -60,6 +61,28 @@ fn the_person_mask_agrees_with_the_original() {
     assert!(furthest < 2e-3, "off by {furthest}");
     let share = original.iter().sum::<f32>() / original.len() as f32;
     assert!((0.3..0.7).contains(&share), "there is a person, and something behind: {share}");
+}
+
+#[test]
+fn edits_reach_the_person_and_not_what_is_behind() {
+    let size = 64;
+    for name in PORTRAITS {
+        let photo = portrait(name);
+        let faces = find(&Detector::built_in().unwrap(), &photo).unwrap();
+        let reach = reach(&photo.srgb_pixels(), faces[0].fit().frame, size).unwrap();
+        let at = |x: usize, y: usize| reach[y * size as usize + x];
+        assert!(reach.iter().all(|share| (0.0..=1.0).contains(share)));
+        assert!([(24, 31), (40, 31), (32, 40), (32, 48)].into_iter().all(|(x, y)| at(x, y) == 1.0), "{name}: eyes, nose and mouth");
+        assert!([(1, 1), (62, 1), (1, 20), (62, 20)].into_iter().all(|(x, y)| at(x, y) < 0.05), "{name}: behind the head");
+    }
+}
+
+#[test]
+fn a_face_is_within_reach_where_nobody_is_seen() {
+    let stripes = photo(RgbImage::from_fn(200, 200, |x, y| Rgb([(x * 11 % 256) as u8, (y * 7 % 256) as u8, 90])));
+    let reach = reach(&stripes.srgb_pixels(), Frame::centre(&stripes), 32).unwrap();
+    assert_eq!(reach[20 * 32 + 16], 1.0, "the middle of the face");
+    assert!(reach.iter().sum::<f32>() < 0.5 * 32.0 * 32.0, "not everything is");
 }
 
 // --- finding ---

@@ -207,18 +207,20 @@ mod tests {
         sidecar().write(&path, true).unwrap();
     }
 
-    /// Such files made their pictures by the published sampler and must make the same ones again.
+    /// Such files made their pictures by the published sampler, backgrounds included, and must make the same ones again.
     #[test]
-    fn a_recipe_without_a_sampler_keeps_the_published_one() {
+    fn a_recipe_from_before_there_was_a_choice_keeps_its_way() {
         use crate::diffusion::{Inversion, Solver};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.recipe.json");
         let mut old = serde_json::to_value(sidecar()).unwrap();
         let fields = old.as_object_mut().unwrap();
-        assert!(fields.remove("solver").is_some() && fields.remove("inversion").is_some());
+        for name in ["solver", "inversion", "keep_background"] {
+            assert!(fields.remove(name).is_some(), "{name}");
+        }
         std::fs::write(&path, old.to_string()).unwrap();
         let recipe = Sidecar::read(&path).unwrap().recipe;
-        assert_eq!((recipe.solver, recipe.inversion), (Solver::Ddim, Inversion::Explicit));
+        assert_eq!((recipe.solver, recipe.inversion, recipe.keep_background), (Solver::Ddim, Inversion::Explicit, false));
         assert_eq!(recipe.steps, sidecar().recipe.steps);
     }
 

@@ -10,7 +10,6 @@ pub mod person;
 pub mod search;
 
 pub use detector::{Detector, FaceError};
-pub use person::PersonMask;
 pub use search::find;
 
 use crate::photo::{Fit, Frame};

@@ -129,6 +129,28 @@ fn a_snapshot_is_come_back_to() {
 }
 
 #[test]
+fn edits_may_reach_beyond_the_person() {
+    let mut window = Window::open();
+    window.set("Smile", "Smiling", 80.0);
+    window.until_refined();
+    let kept = window.save(&window.path("kept.png"));
+    window.harness.get_by_label("Advanced").scroll_to_me();
+    window.harness.run();
+    window.harness.get_by_label("Advanced").click();
+    window.harness.run();
+    window.harness.get_by_role_and_label(Role::CheckBox, "Keep the background").scroll_to_me();
+    window.harness.run();
+    window.harness.get_by_role_and_label(Role::CheckBox, "Keep the background").click();
+    window.harness.run();
+    assert!(!window.app().recipe().keep_background);
+    window.until_refined();
+    let changed = window.save(&window.path("changed.png"));
+    assert!(kept != changed, "more of the photo changes");
+    window.press(Modifiers::COMMAND, Key::Z);
+    assert!(window.app().recipe().keep_background, "it is a step like others");
+}
+
+#[test]
 fn sampler_and_inversion_are_chosen_in_the_panel() {
     let mut window = Window::open();
     window.harness.get_by_label("Advanced").scroll_to_me();
