@@ -18,7 +18,7 @@ use crate::editing::{Crop, LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError, person};
 use crate::memory;
 use crate::model::{Autoencoder, Guidance};
-use crate::photo::{ExportError, Frame, Photo, PhotoError, Upsampling, from_model, put_back, to_model};
+use crate::photo::{ExportError, Frame, Photo, PhotoError, Reach, Upsampling, from_model, put_back, to_model};
 
 /// Everything that can go wrong between a photo and its export.
 #[derive(Debug, Error)]
@@ -290,10 +290,8 @@ impl Editor {
     ) -> Result<Photo, EditError> {
         let pictures = values(pair.chain.x)?;
         let (edited, reconstructed) = pictures.split_at(pictures.len() / 2);
-        let put_back = || {
-            let reach = recipe.keep_background.then(|| person::reach(&photo.srgb_pixels(), frame, self.size())).flatten();
-            put_back(photo, frame, edited, reconstructed, self.size(), upsampling, reach.as_deref())
-        };
+        let reach = recipe.keep_background.then_some(person::reach as Reach);
+        let put_back = || put_back(photo, frame, edited, reconstructed, self.size(), upsampling, reach);
         Ok(match crop {
             Crop::None => put_back(),
             Crop::Full => frame.crop(&put_back()),

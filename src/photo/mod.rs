@@ -16,6 +16,6 @@ pub use export::{ExportError, ExportFormat, ExportOptions, write};
 pub(crate) use frame::{Border, Pyramid};
 pub use frame::{Fit, Frame, from_model, to_model};
 pub use open::{Metadata, Photo, PhotoError};
-pub use paste::{Upsampling, put_back};
+pub use paste::{Reach, Upsampling, put_back};
 pub use pixels::Pixels;
 pub use profile::Profile;
