@@ -69,7 +69,7 @@ fn edits_reach_the_person_and_not_what_is_behind() {
     for name in PORTRAITS {
         let photo = portrait(name);
         let faces = find(&Detector::built_in().unwrap(), &photo).unwrap();
-        let reach = reach(&faces[0].fit().frame.cut(&photo, size)).unwrap();
+        let reach = reach(&photo.srgb_pixels(), faces[0].fit().frame, size).unwrap();
         let at = |x: usize, y: usize| reach[y * size as usize + x];
         assert!(reach.iter().all(|share| (0.0..=1.0).contains(share)));
         assert!([(24, 31), (40, 31), (32, 40), (32, 48)].into_iter().all(|(x, y)| at(x, y) == 1.0), "{name}: eyes, nose and mouth");
@@ -80,7 +80,7 @@ fn edits_reach_the_person_and_not_what_is_behind() {
 #[test]
 fn a_face_is_within_reach_where_nobody_is_seen() {
     let stripes = photo(RgbImage::from_fn(200, 200, |x, y| Rgb([(x * 11 % 256) as u8, (y * 7 % 256) as u8, 90])));
-    let reach = reach(&Frame::centre(&stripes).cut(&stripes, 32)).unwrap();
+    let reach = reach(&stripes.srgb_pixels(), Frame::centre(&stripes), 32).unwrap();
     assert_eq!(reach[20 * 32 + 16], 1.0, "the middle of the face");
     assert!(reach.iter().sum::<f32>() < 0.5 * 32.0 * 32.0, "not everything is");
 }

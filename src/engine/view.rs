@@ -193,7 +193,7 @@ impl View {
         match self.bases.iter().find(|base| base.settings == settings) {
             Some(base) => {
                 let guide = self.guide.get_or_init(|| paste::guide(&self.photo.srgb_pixels(), self.frame, size));
-                let reach = || self.reach.get_or_init(|| person::reach(guide)).as_deref();
+                let reach = || self.reach.get_or_init(|| person::reach(&self.photo.srgb_pixels(), self.frame, size)).as_deref();
                 let reach = keep_background.then(reach).flatten();
                 paste::put_on_screen(&self.pixels, self.frame, edited, &base.picture, guide, reach)
             }

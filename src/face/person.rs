@@ -8,12 +8,14 @@ use burn::tensor::module::{adaptive_avg_pool2d, conv_transpose2d, interpolate};
 use burn::tensor::ops::{ConvTransposeOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor, TensorData};
 use image::imageops::{self, FilterType};
-use image::{ImageBuffer, Luma, RgbImage};
+use image::{ImageBuffer, Luma, RgbImage, RgbaImage};
 
 use super::FaceError;
 use super::network::Conv;
 use crate::checkpoint::{CheckpointError, tensors};
 use crate::model::parameters::{Init, ParameterError, Parameters, Weights};
+use crate::photo::Frame;
+use crate::photo::frame::Border;
 
 /// Small enough (0.2 MB) to travel inside the program, as the face detector.
 const WEIGHTS: &[u8] = include_bytes!("../../models/person-mask/model.safetensors");
@@ -45,25 +47,27 @@ const DEEPEST: usize = 128;
 /// Channels of its stages, coarse to fine.
 const STAGES: [usize; 3] = [24, 16, 16];
 
+/// Below the first, the network is sure enough that there is no person, and nothing may change; above the second, all may.
+const SURE: [f32; 2] = [0.1, 0.9];
 /// The middle of a face in its frame, and how far it goes to the side and up and down: that much is always a person's.
 const FACE: ([f32; 2], [f32; 2]) = ([0.5, 0.62], [0.24, 0.28]);
 /// How far around it, as a multiple, that fades out.
 const FADE: f32 = 1.3;
 
-/// How far edits reach in a frame, from its picture at the model's size: the person and nothing else. The face is always within reach,
-/// also where the network does not see a person, in a painting say. `None` if the network cannot be run: then nothing is known.
+/// How far edits reach in a frame, for a model's size: the person and nothing else, `[size, size]` from 0 to 1, row by row. The face is
+/// always within reach, also where the network does not see a person, in a painting say. `None` if the network cannot be run: then nothing
+/// is known.
 ///
-/// The network would rather see a finer picture, but cutting one from a large photo takes longer than everything else here, and its
-/// answer is needed at the model's size only.
-pub fn reach(picture: &RgbImage) -> Option<Vec<f32>> {
-    let (width, height) = picture.dimensions();
-    let picture = imageops::resize(picture, INPUT as u32, INPUT as u32, FilterType::Triangle);
+/// From the model's own, coarser picture of the frame the network would take parts of the background for a person.
+pub fn reach(srgb: &RgbaImage, frame: Frame, size: u32) -> Option<Vec<f32>> {
+    let picture = frame.resample(srgb, INPUT as u32, Border::Replicate);
     let mask = PersonMask::built_in().and_then(|network| network.of(&picture));
     let mask = mask.inspect_err(|e| log::warn!("{e}")).ok()?;
     let mask: ImageBuffer<Luma<f32>, Vec<f32>> = ImageBuffer::from_raw(INPUT as u32, INPUT as u32, mask)?;
-    let mut reach = imageops::resize(&mask, width, height, FilterType::Triangle);
+    let mut reach = imageops::resize(&mask, size, size, FilterType::Triangle);
     for (x, y, Luma([share])) in reach.enumerate_pixels_mut() {
-        *share = share.max(face([x as f32 + 0.5, y as f32 + 0.5].map(|v| v / width as f32))).clamp(0.0, 1.0);
+        let person = ((*share - SURE[0]) / (SURE[1] - SURE[0])).clamp(0.0, 1.0);
+        *share = person.max(face([x as f32 + 0.5, y as f32 + 0.5].map(|v| v / size as f32)));
     }
     Some(reach.into_raw())
 }

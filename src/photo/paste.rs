@@ -24,9 +24,9 @@ const LARGE: [f32; 2] = [20.0, 60.0];
 /// Most that decoded pixels count for. Alone, those of a small model are a blur amid sharp skin.
 const MOST_REPLACED: f32 = 0.6;
 
-/// From what of the photo is in the frame, at the model's size, how much of a change is wanted where: `[size, size]`, 0 to 1, row by row.
-/// `None`: all of it everywhere. [`crate::face::person::reach`] is one.
-pub type Reach = fn(&RgbImage) -> Option<Vec<f32>>;
+/// From a photo, a frame in it and the model's size, how much of a change is wanted where: `[size, size]`, 0 to 1, row by row. `None`: all of
+/// it everywhere. [`crate::face::person::reach`] is one.
+pub type Reach = fn(&RgbaImage, Frame, u32) -> Option<Vec<f32>>;
 
 /// Rows that are changed at a time: few enough that their change is still in the processor's caches when it is added.
 const BAND: usize = 32;
@@ -77,10 +77,9 @@ pub fn put_back(
         return out;
     }
     let srgb = photo.srgb_pixels();
-    let is_guided = upsampling == Upsampling::Guided;
-    let guide = (is_guided || reach.is_some()).then(|| guide(&srgb, frame, size));
-    let reach = reach.zip(guide.as_ref()).and_then(|(reach, guide)| reach(guide));
-    let patch = Patch::new(change, frame, srgb.dimensions(), guide.as_ref().filter(|_| is_guided), reach.as_deref());
+    let guide = (upsampling == Upsampling::Guided).then(|| guide(&srgb, frame, size));
+    let reach = reach.and_then(|reach| reach(&srgb, frame, size));
+    let patch = Patch::new(change, frame, srgb.dimensions(), guide.as_ref(), reach.as_deref());
     // In bands: the change of a whole large photo would take three times the photo's own memory.
     for top in patch.rows.clone().step_by(BAND) {
         let band = top..(top + BAND).min(patch.rows.end);
@@ -96,7 +95,7 @@ pub fn put_back(
     out
 }
 
-/// What of an sRGB picture is in the frame, at the model's size: what [`Upsampling::Guided`] is guided by, and [`Reach`] looks at.
+/// What of an sRGB picture is in the frame, at the model's size: what [`Upsampling::Guided`] is guided by.
 pub(crate) fn guide(srgb: &RgbaImage, frame: Frame, size: u32) -> RgbImage {
     frame.resample(srgb, size, Border::Replicate)
 }
@@ -439,12 +438,12 @@ mod tests {
         let pixels = RgbImage::from_fn(150, 130, |x, y| image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x * y) % 256) as u8]));
         let photo = Photo::from_image(image::DynamicImage::ImageRgb8(pixels.clone()), "test").unwrap();
         let wave = |phase: f32| -> Vec<f32> { (0..3 * 16 * 16).map(|i| (i as f32 * 0.21 + phase).sin() * 0.6).collect() };
-        let reach: Reach = |_| Some((0..16 * 16).map(|i| if i % 16 < 10 { 1.0 } else { 0.3 }).collect());
+        let reach: Reach = |_, _, _| Some((0..16 * 16).map(|i| if i % 16 < 10 { 1.0 } else { 0.3 }).collect());
         for side in [10.0, 60.0, 110.0] {
             let frame = Frame { centre: [70.0, 60.0], side, angle: 0.3 };
             let written = put_back(&photo, frame, &wave(0.4), &wave(0.0), 16, Upsampling::Guided, Some(reach));
             let guide = guide(&photo.srgb_pixels(), frame, 16);
-            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide, reach(&guide).as_deref());
+            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide, reach(&photo.srgb_pixels(), frame, 16).as_deref());
             assert!(image::DynamicImage::ImageRgba8(written.srgb_pixels().into_owned()).into_rgb8() == shown, "a frame of {side} pixels");
             assert!(shown != pixels);
             assert!(put_on_screen(&pixels, frame, &wave(0.4), &wave(0.4), &guide, None) == pixels);
@@ -457,7 +456,7 @@ mod tests {
         let photo = Photo::from_image(image::DynamicImage::ImageRgb8(pixels.clone()), "test").unwrap();
         let frame = Frame { centre: [60.0, 60.0], side: 120.0, angle: 0.0 };
         let (before, after) = (vec![-0.2; 3 * 256], vec![0.3; 3 * 256]);
-        let left: Reach = |_| Some((0..256).map(|i| f32::from(u8::from(i % 16 < 8))).collect());
+        let left: Reach = |_, _, _| Some((0..256).map(|i| f32::from(u8::from(i % 16 < 8))).collect());
         for upsampling in [Upsampling::Smooth, Upsampling::Guided] {
             let out = put_back(&photo, frame, &after, &before, 16, upsampling, Some(left)).srgb(0, 0, 120, 120);
             // Splines reach two values far.
