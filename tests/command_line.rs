@@ -196,7 +196,11 @@ fn what_is_behind_the_person_stays_unless_asked_otherwise() {
         before.enumerate_pixels().filter(|(x, y, pixel)| behind(*x, *y) && after.get_pixel(*x, *y) != *pixel).count()
     };
     assert_eq!(changes_behind("kept.png", &[]), 0);
-    assert!(changes_behind("changed.png", &["--change-background"]) > 100);
+    assert!(changes_behind("changed.png", &["--change-background", "--save-recipe"]) > 100);
+    let old = folder.path().join("changed.recipe.json");
+    let recipe = ["--recipe", old.to_str().unwrap()];
+    assert!(changes_behind("again.png", &recipe) > 100);
+    assert_eq!(changes_behind("kept again.png", &[recipe[0], recipe[1], "--keep-background"]), 0);
 }
 
 #[test]

@@ -675,9 +675,13 @@ fn from_photos_to_a_bundle_on_the_command_line() {
     let after = Bundle::load(&bundle).expect("the bundle");
     assert_eq!(before.weights.tensors["latents.std"], after.weights.tensors["latents.std"]);
     assert!(!after.weights.tensors.keys().any(|name| name.starts_with("locks.")), "they were the former sliders'");
-    // To repeat what is done leaves the bundle alone. To go on makes another one; what was made for the former stays with that.
-    command(&autoencoder).expect("nothing to do");
-    assert!(Bundle::load(&bundle).expect("the bundle").weights.tensors == after.weights.tensors);
+    // To repeat what is done leaves the bundle alone, but for its name. To go on makes another one; what was made for the former stays with
+    // that.
+    command(&format!("{autoencoder} --name Slopes")).expect("nothing to do");
+    let renamed = Bundle::load(&bundle).expect("the bundle");
+    assert!(renamed.weights.tensors == after.weights.tensors);
+    assert_eq!(renamed.manifest.name, "Slopes");
+    assert_eq!(renamed.manifest.provenance.licence, after.manifest.provenance.licence);
     command(&autoencoder.replace("--steps 2", "--steps 3")).expect("more of it");
     let [new, former] = [bundle.clone(), bundle.with_file_name("bundle-1")].map(|path| Bundle::load(&path).expect("a bundle"));
     assert!(former.weights.tensors == after.weights.tensors && former.manifest.config.latent_dpm.is_some());

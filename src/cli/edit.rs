@@ -34,6 +34,9 @@ pub struct EditArgs {
     /// Let edits change what is behind the person, too: a hat or more hair can then reach beyond the head.
     #[arg(long)]
     change_background: bool,
+    /// Keep what is behind the person, though a recipe of an earlier version changes it.
+    #[arg(long, conflicts_with = "change_background")]
+    keep_background: bool,
     /// Apply a saved recipe; other options change it.
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
@@ -352,7 +355,7 @@ fn recipe(args: &EditArgs, applied: Option<&Sidecar>, known: &[String]) -> Resul
     let sliders = std::mem::take(&mut recipe.sliders).into_iter();
     recipe.sliders = sliders.map(|(name, percent)| Ok((find(&name)?, percent))).collect::<Result<_, EditCommandError>>()?;
     recipe.locked = recipe.locked.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
-    recipe.keep_background &= !args.change_background;
+    recipe.keep_background = (recipe.keep_background || args.keep_background) && !args.change_background;
     for (name, percent) in &args.sliders {
         recipe.set_slider(&find(name)?, *percent);
     }

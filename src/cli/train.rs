@@ -78,16 +78,16 @@ struct AutoencoderArgs {
     /// Table of attributes; with it the bundle gets its sliders at once.
     #[arg(long, value_name = "CSV")]
     attributes: Option<PathBuf>,
-    /// Where to write the bundle [default: RUN/bundle]. One that has sliders or a latent DPM is renamed, not replaced: these fit its own
-    /// networks alone.
+    /// Where to write the bundle [default: RUN/bundle]. What is there is renamed (NAME-1, -2 ...), not replaced, if it has learned sliders, a
+    /// latent DPM, or sliders that --attributes does not bring again, or is of another origin.
     #[arg(long)]
     bundle: Option<PathBuf>,
-    /// The model's name.
-    #[arg(long, default_value = "My model")]
-    name: String,
-    /// On what terms the weights may be used; the training data decides.
-    #[arg(long, default_value = "not stated: ask who trained it")]
-    licence: String,
+    /// The model's name [default: My model].
+    #[arg(long)]
+    name: Option<String>,
+    /// On what terms the weights may be used; the training data decides [default: not stated: ask who trained it].
+    #[arg(long)]
+    licence: Option<String>,
     /// Keep 32-bit weights in the bundle.
     #[arg(long)]
     f32: bool,
@@ -415,8 +415,8 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
 
     let target = args.bundle.clone().unwrap_or_else(|| sitting.run.join("bundle"));
     let details = BundleDetails {
-        name: args.name.clone(),
-        licence: args.licence.clone(),
+        name: args.name.clone().unwrap_or_else(|| "My model".into()),
+        licence: args.licence.clone().unwrap_or_else(|| "not stated: ask who trained it".into()),
         data: data_name(&common.data),
         device: device.name.clone(),
         precision: if args.f32 { Precision::F32 } else { Precision::F16 },
@@ -428,8 +428,13 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
             former.display()
         );
     }
+    if written == Written::Before {
+        autoencoder::rename(&target, args.name.as_deref(), args.licence.as_deref())?;
+    }
     let lacks_sliders = Bundle::read_manifest(&target)?.attributes.is_empty();
-    if let Some(attributes) = args.attributes.as_ref().filter(|_| lacks_sliders) {
+    if args.attributes.is_some() && !lacks_sliders {
+        println!("The table of attributes was not read: the bundle has its sliders. `train directions` makes them anew.");
+    } else if let Some(attributes) = &args.attributes {
         let job = DirectionsJob {
             bundle: target.clone(),
             data: common.data.clone(),

@@ -83,14 +83,16 @@ impl SavedPhoto {
     }
 
     fn into_kept(self) -> Kept {
-        let Self { recipe, steps, snapshots, .. } = self;
+        let Self { mut recipe, steps, snapshots, .. } = self;
+        // Earlier versions knew no other way than to change it, but of an unedited photo there is nothing to keep.
+        recipe.keep_background |= !recipe.is_changed();
         Kept { recipe, history: steps.into(), snapshots, ..Kept::default() }
     }
 
     /// The same where the edit would not be of what it was made on: it is a step back.
     fn into_undone(self) -> Kept {
         let mut kept = self.into_kept();
-        let plain = unedited(&kept.recipe);
+        let plain = Recipe { keep_background: true, ..unedited(&kept.recipe) };
         kept.history.commit(&kept.recipe, &plain, Change::Whole, 0.0);
         Kept { recipe: plain, ..kept }
     }
@@ -399,8 +401,18 @@ mod tests {
             assert_eq!((kept.recipe, undone), (recipe.clone(), false));
         }
         let (mut kept, undone) = back(Some("34"));
-        assert!(undone && !kept.recipe.is_changed());
+        assert!(undone && !kept.recipe.is_changed() && kept.recipe.keep_background);
         assert_eq!(kept.history.undo(&kept.recipe), Some(recipe.clone()));
+    }
+
+    /// Versions from before there was a choice kept none.
+    #[test]
+    fn edits_from_before_keep_their_way_and_unedited_photos_do_not() {
+        let mut edited = Recipe { keep_background: false, ..Recipe::default() };
+        let plain = edited.clone();
+        edited.set_slider("Smiling", 40.0);
+        let keeps = |recipe: Recipe| SavedPhoto { recipe, ..SavedPhoto::default() }.into_kept().recipe.keep_background;
+        assert_eq!((keeps(plain), keeps(edited)), (true, false));
     }
 
     #[test]

@@ -192,6 +192,19 @@ pub fn update_bundle(folder: &RunFolder, target: &Path, details: &BundleDetails,
     Ok(Written::Now(former))
 }
 
+/// Gives a bundle another name and other terms, where there are any.
+pub fn rename(target: &Path, name: Option<&str>, licence: Option<&str>) -> Result<(), TrainError> {
+    let mut bundle = Bundle::load(target)?;
+    let before = bundle.manifest.clone();
+    let set = |place: &mut String, value: Option<&str>| value.into_iter().for_each(|value| value.clone_into(place));
+    set(&mut bundle.manifest.name, name);
+    set(&mut bundle.manifest.provenance.licence, licence);
+    if bundle.manifest != before {
+        bundle.save(target, true)?;
+    }
+    Ok(())
+}
+
 /// Whether a bundle has these weights, as they are stored.
 fn holds(bundle: &Bundle, weights: &Weights, precision: Precision) -> bool {
     let same = |(name, data): (&String, &WeightData)| {

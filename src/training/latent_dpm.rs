@@ -212,7 +212,10 @@ impl LatentTraining {
 
     fn store(&self, learner: &Learner<LatentDpm>, progress: &Progress) -> Result<(), TrainError> {
         let mut bundle = latents::loaded_again(&self.bundle)?;
-        if Statistics::of(&bundle).is_some_and(|statistics| statistics != self.set.statistics) {
+        // As a bundle keeps them: another training may have stored these very ones meanwhile.
+        let stored = |values: &[f32]| values.iter().map(|value| bundle.manifest.weights.precision.stored(*value)).collect();
+        let own = Statistics { mean: stored(&self.set.statistics.mean), std: stored(&self.set.statistics.std) };
+        if Statistics::of(&bundle).is_some_and(|statistics| statistics != own) {
             return Err(TrainError::BundleChanged { path: bundle.folder, what: "scale of its latents" });
         }
         bundle.weights.tensors.retain(|name, _| !name.starts_with("latent_dpm."));
