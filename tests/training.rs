@@ -122,6 +122,11 @@ fn judge<S: Stage>(stage: &S, learner: &Learner<S::Network>, data: &Arc<S::Data>
     (0..8).map(|step| scalar(stage.loss(&network, batches(step), &Device::flex()))).sum::<f64>() / 8.0
 }
 
+/// What a bundle of a test says of itself.
+fn details() -> BundleDetails {
+    BundleDetails { name: "Test".into(), licence: "none".into(), data: "ramps".into(), device: "CPU".into(), precision: Precision::F16 }
+}
+
 fn trained_dpm(folder: &RunFolder, data: &Arc<ImageSet>, steps: u64) -> RunConfig {
     let config = config(StageKind::Dpm);
     dpm::train(folder, &config, None, data, &limits(steps), &Device::flex()).expect("a trained DPM");
@@ -373,14 +378,7 @@ fn directions_find_what_was_planted() {
     let (_, weights) = dpm::load(dpm.path()).expect("the DPM");
     autoencoder::train(&run, &config, Some(Start::Dpm(&weights)), &data, &limits(1), &Device::flex()).expect("a trained autoencoder");
     let target = place.path().join("bundle");
-    let details = BundleDetails {
-        name: "Test".into(),
-        licence: "none".into(),
-        data: "ramps".into(),
-        device: "CPU".into(),
-        precision: Precision::F16,
-    };
-    autoencoder::write_bundle(&run, &target, &details).expect("a bundle");
+    autoencoder::write_bundle(&run, &target, &details()).expect("a bundle");
 
     let fit = FitOptions { iterations: 100, ..FitOptions::default() };
     let job =
@@ -498,14 +496,7 @@ fn trainings_at_once_leave_each_other_s_parts_in_the_bundle() {
     let run = folder("run");
     autoencoder::train(&run, &config, Some(Start::Dpm(&weights)), &data, &limits(1), &device).expect("a trained autoencoder");
     let target = place.path().join("bundle");
-    let details = BundleDetails {
-        name: "Test".into(),
-        licence: "none".into(),
-        data: "ramps".into(),
-        device: "CPU".into(),
-        precision: Precision::F16,
-    };
-    autoencoder::write_bundle(&run, &target, &details).expect("a bundle");
+    autoencoder::write_bundle(&run, &target, &details()).expect("a bundle");
     // What another training puts into the bundle meanwhile.
     let change = |change: &dyn Fn(&mut Bundle)| {
         let mut bundle = Bundle::load(&target).expect("the bundle");

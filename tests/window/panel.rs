@@ -12,6 +12,13 @@ fn focus_smile(window: &mut Window) {
     assert!(window.slider("Smile").is_focused());
 }
 
+fn unfold_advanced(window: &mut Window) {
+    window.harness.get_by_label("Advanced").scroll_to_me();
+    window.harness.run();
+    window.harness.get_by_label("Advanced").click();
+    window.harness.run();
+}
+
 #[test]
 fn favourites_come_first() {
     let mut window = Window::open();
@@ -134,10 +141,7 @@ fn edits_may_reach_beyond_the_person() {
     window.set("Smile", "Smiling", 80.0);
     window.until_refined();
     let kept = window.save(&window.path("kept.png"));
-    window.harness.get_by_label("Advanced").scroll_to_me();
-    window.harness.run();
-    window.harness.get_by_label("Advanced").click();
-    window.harness.run();
+    unfold_advanced(&mut window);
     window.harness.get_by_role_and_label(Role::CheckBox, "Keep the background").scroll_to_me();
     window.harness.run();
     window.harness.get_by_role_and_label(Role::CheckBox, "Keep the background").click();
@@ -153,10 +157,7 @@ fn edits_may_reach_beyond_the_person() {
 #[test]
 fn sampler_and_inversion_are_chosen_in_the_panel() {
     let mut window = Window::open();
-    window.harness.get_by_label("Advanced").scroll_to_me();
-    window.harness.run();
-    window.harness.get_by_label("Advanced").click();
-    window.harness.run();
+    unfold_advanced(&mut window);
     let choose = |window: &mut Window, list: &str, choice: &str| {
         window.harness.get_by_role_and_label(Role::ComboBox, list).scroll_to_me();
         window.harness.run();
@@ -181,10 +182,7 @@ fn sampler_and_inversion_are_chosen_in_the_panel() {
 #[test]
 fn a_drag_of_the_steps_is_one_step_back() {
     let mut window = Window::open();
-    window.harness.get_by_label("Advanced").scroll_to_me();
-    window.harness.run();
-    window.harness.get_by_label("Advanced").click();
-    window.harness.run();
+    unfold_advanced(&mut window);
     let steps = |window: &Window| window.harness.get_by_role_and_label(Role::SpinButton, "Steps").rect();
     window.harness.get_by_role_and_label(Role::SpinButton, "Steps").scroll_to_me();
     window.harness.run();

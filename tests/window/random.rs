@@ -44,6 +44,20 @@ fn window_on(theme: Theme, engine: impl FnOnce(&egui::Context) -> std::io::Resul
     })
 }
 
+/// Drops a file on the window.
+fn drop_on(harness: &mut Harness<'static, StudioApp>, path: PathBuf) {
+    harness.input_mut().dropped_files.push(Arc::new(Dropped(path)));
+    harness.step();
+    harness.input_mut().dropped_files.clear();
+}
+
+/// The settings that the window keeps, as text.
+fn saved(harness: &mut Harness<'static, StudioApp>) -> String {
+    let mut settings = Settings::default();
+    eframe::App::save(harness.state_mut(), &mut settings);
+    eframe::Storage::get_string(&settings, "studio").expect("settings")
+}
+
 fn until(harness: &mut Harness<'static, StudioApp>, what: &str, done: impl Fn(&StudioApp) -> bool) {
     for _ in 0..3000 {
         harness.step();
@@ -165,13 +179,9 @@ fn a_name_that_is_no_text_keeps_nothing_from_being_saved() {
     image::RgbImage::from_pixel(40, 30, image::Rgb([200, 120, 40])).save(&path).expect("written");
     let mut harness = window(Theme::Dark);
     until(&mut harness, "first photo", |app| app.photos() == 1);
-    harness.input_mut().dropped_files.push(Arc::new(Dropped(path)));
-    harness.step();
-    harness.input_mut().dropped_files.clear();
+    drop_on(&mut harness, path);
     until(&mut harness, "second photo", |app| app.photos() == 2);
-    let mut settings = Settings::default();
-    eframe::App::save(harness.state_mut(), &mut settings);
-    let saved = eframe::Storage::get_string(&settings, "studio").expect("settings");
+    let saved = saved(&mut harness);
     assert_eq!(saved.matches("snapshots:").count(), 1, "the other photo: {saved}");
 }
 
@@ -214,13 +224,9 @@ fn no_more_photos_open_than_may_and_none_of_them_twice() {
 fn a_path_is_remembered_whole() {
     let mut harness = window(Theme::Dark);
     until(&mut harness, "first photo", |app| app.photos() == 1);
-    harness.input_mut().dropped_files.push(Arc::new(Dropped("assets/portraits/obama.jpg".into())));
-    harness.step();
-    harness.input_mut().dropped_files.clear();
+    drop_on(&mut harness, "assets/portraits/obama.jpg".into());
     until(&mut harness, "second photo", |app| app.photos() == 2);
-    let mut settings = Settings::default();
-    eframe::App::save(harness.state_mut(), &mut settings);
-    let saved = eframe::Storage::get_string(&settings, "studio").expect("settings");
+    let saved = saved(&mut harness);
     let path = std::path::absolute("assets/portraits/obama.jpg").expect("a folder to work in");
     assert!(saved.contains(&format!("path:Some({path:?})")), "{saved}");
 }

@@ -1,13 +1,15 @@
-"""Converts the selfie segmentation network of @mediapipe/selfie_segmentation from TFLite to safetensors.
+"""Converts the networks of MediaPipe that are inside the program from TFLite to safetensors.
 
     pip install tflite numpy safetensors
+    npm pack @mediapipe/face_detection@0.4.1657300184 && tar xzf mediapipe-face_detection-0.4.1657300184.tgz
+    python convert_tflite.py package face-detector
     npm pack @mediapipe/selfie_segmentation@0.1.1675465747 && tar xzf mediapipe-selfie_segmentation-0.1.1675465747.tgz
-    python convert.py package .
+    python convert_tflite.py package person-mask
 
 Weights are 16-bit floats in the source and stay so: nothing is lost. Convolutions go from TFLite's [out, height, width, in] to
-[out, in, height, width], depthwise ones from [1, height, width, channel] to [channel, 1, height, width], the transposed one at the end
-to [in, out, height, width]. Layers are named by their order in the file ("conv0", "conv1", ...), which is the order in which
-src/face/person.rs uses them.
+[out, in, height, width], depthwise ones from [1, height, width, channel] to [channel, 1, height, width], transposed ones to
+[in, out, height, width]. Layers are named by their order in the file ("conv0", "conv1", ...), which is the order in which
+src/face/network.rs and src/face/person.rs use them.
 """
 
 import sys
@@ -18,11 +20,15 @@ import tflite
 from safetensors.numpy import save_file
 from tflite.Model import Model
 
-SOURCE = "selfie_segmentation.tflite"
+# The file in the package, and the package.
+SOURCES = {
+    "face-detector": ("face_detection_short_range.tflite", "@mediapipe/face_detection 0.4.1657300184"),
+    "person-mask": ("selfie_segmentation.tflite", "@mediapipe/selfie_segmentation 0.1.1675465747"),
+}
 ORDER = {
     tflite.BuiltinOperator.CONV_2D: (0, 3, 1, 2),
     tflite.BuiltinOperator.DEPTHWISE_CONV_2D: (3, 0, 1, 2),
-    # MediaPipe's own transposed convolution with a bias, the last layer.
+    # MediaPipe's own transposed convolution with a bias, the last layer of the person mask.
     tflite.BuiltinOperator.CUSTOM: (3, 0, 1, 2),
 }
 
@@ -59,9 +65,9 @@ def convert(path):
 
 def main():
     package, out = Path(sys.argv[1]), Path(sys.argv[2])
-    tensors = convert(package / SOURCE)
-    metadata = {"source": f"npm @mediapipe/selfie_segmentation 0.1.1675465747, {SOURCE}", "license": "Apache-2.0"}
-    save_file(tensors, out / "model.safetensors", metadata)
+    file, source = SOURCES[out.resolve().name]
+    tensors = convert(package / file)
+    save_file(tensors, out / "model.safetensors", {"source": f"npm {source}, {file}", "license": "Apache-2.0"})
     print(len(tensors) // 2, "layers,", sum(t.size for t in tensors.values()), "parameters")
 
 
