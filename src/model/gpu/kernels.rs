@@ -219,6 +219,14 @@ pub fn add<X: Float, H: Float>(
     }
 }
 
+/// `y.len()` values of `x`, from `first` on.
+#[cube(launch)]
+pub fn copy(x: &[f32], y: &mut [f32], first: u32) {
+    if ABSOLUTE_POS < y.len() {
+        y[ABSOLUTE_POS] = x[first as usize + ABSOLUTE_POS];
+    }
+}
+
 /// Both maps' channels, one after the other.
 #[cube(launch)]
 pub fn join(a: &[f32], b: &[f32], y: &mut [f32], of_a: u32, of_b: u32) {

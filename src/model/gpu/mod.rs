@@ -8,6 +8,7 @@
 //! - Group norm, the modulations by timestep and semantic latent, and SiLU are one kernel; attention is another.
 //! - Modulations of all residual blocks come from one matrix product, those of a chain's timesteps together before its first step.
 //! - The whole network is told in one go, without the tensor library looking for operations to fuse.
+//! - And it is told once: passes of one kind are repeated from a [`recording`].
 //!
 //! Convolutions and matrix products are the tensor library's own, tuned for the card where it has matrix units and so a choice. [`kernels`] are written in its kernel language,
 //! so they run wherever it does: Vulkan, Metal, DX12, CUDA.
@@ -16,6 +17,7 @@ mod encoder;
 mod kernels;
 mod network;
 mod operation;
+mod recording;
 mod surface;
 
 pub use operation::{Decoder, Encoder};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::recording::{Input, Recorder};
 use super::surface::{Convolution, Dense, Mix, Modulation, Norm, Parameter, Rows, Surface, as_map, flat};
 use crate::model::blocks::{self, Layer, Modulations, Resample};
 use crate::model::layers::{Conv, GroupNorm, Linear, sinusoid, values};
@@ -230,6 +231,12 @@ impl Times {
     /// Floats that are kept; a decode of a hundred steps fits for every published network.
     const MOST: usize = 6 << 20;
 
+    /// One row of each, for all images.
+    fn of(modulations: &CubeTensor, factors: &CubeTensor) -> Self {
+        let row = |tensor: &CubeTensor| Rows { tensor: tensor.clone(), first: 0, shared: true };
+        Self { modulations: row(modulations), factors: row(factors) }
+    }
+
     /// Those of one timestep for all images.
     fn row(&self, first: usize) -> Self {
         let row = |rows: &Rows| Rows { first, shared: true, ..rows.clone() };
@@ -270,6 +277,8 @@ struct FirstStep {
     x_t: Kept,
     timesteps: Vec<usize>,
     start: Start,
+    /// Of the shift half over it.
+    passes: Mutex<Recorder>,
 }
 
 impl FirstStep {
@@ -299,6 +308,7 @@ pub struct Network {
     /// Timesteps that the passes to come will ask for.
     ahead: Mutex<Vec<usize>>,
     first_steps: Mutex<VecDeque<Arc<FirstStep>>>,
+    passes: Mutex<Recorder>,
     label_emb: Dense,
     /// The same as `time` from the embedding of the semantic latent, for the shift half.
     latent: Dense,
@@ -334,6 +344,7 @@ impl Network {
             times: Mutex::default(),
             ahead: Mutex::default(),
             first_steps: Mutex::default(),
+            passes: Mutex::default(),
             label_emb: linear(&decoder.shift.label_emb),
             latent: modulations(plan.latent),
             latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, compute)),
@@ -353,10 +364,33 @@ impl Network {
     /// one after the other.
     pub fn pass(&self, x_t: &CubeTensor, timesteps: &[usize], z: Option<&CubeTensor>) -> (CubeTensor, Option<CubeTensor>) {
         let on = &Surface::of(x_t, self.compute);
-        let start = self.start(on, x_t, timesteps);
-        let gradients = z.map(|z| self.gradients(on, x_t, &start, z));
-        let Kept([eps, _]) = start.eps;
-        (eps, gradients)
+        let times = self.times(on, timesteps);
+        let whole = |x_t: &CubeTensor, times: Times, z: Option<&CubeTensor>| {
+            let start = self.start(on, x_t, times);
+            let gradients = z.map(|z| self.gradients(on, x_t, &start, z));
+            let Kept([eps, _]) = start.eps;
+            (eps, gradients)
+        };
+        if !(times.modulations.shared && Self::is_told_slowly(x_t, z)) {
+            return whole(x_t, times, z);
+        }
+        let mut inputs = vec![Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
+        inputs.extend(z.map(Input::all));
+        let recorded = lock(&self.passes).repeat(on, &inputs, |inputs| {
+            let [x_t, modulations, factors, z @ ..] = inputs else { unreachable!("these are those above") };
+            let (eps, gradients) = whole(x_t, Times::of(modulations, factors), z.first());
+            std::iter::once(eps).chain(gradients).collect()
+        });
+        match recorded.as_deref() {
+            Some([eps, gradients @ ..]) => (eps.clone(), gradients.first().cloned()),
+            _ => whole(x_t, times, z),
+        }
+    }
+
+    /// Whether telling the card of such a pass takes longer than it may take to run. A pass over many images has work enough, and its
+    /// recording would hold much memory.
+    fn is_told_slowly(x_t: &CubeTensor, z: Option<&CubeTensor>) -> bool {
+        z.unwrap_or(x_t).meta.shape()[0] <= 4
     }
 
     /// The same with latents for the first step of a decode. While sliders move, decode after decode starts from one `x_t`: everything but
@@ -369,7 +403,8 @@ impl Network {
             place.and_then(|place| steps.remove(place))
         };
         let step = known.unwrap_or_else(|| {
-            Arc::new(FirstStep { x_t: Kept::new(x_t), timesteps: timesteps.to_vec(), start: self.start(on, x_t, timesteps) })
+            let start = self.start(on, x_t, self.times(on, timesteps));
+            Arc::new(FirstStep { x_t: Kept::new(x_t), timesteps: timesteps.to_vec(), start, passes: Mutex::default() })
         });
         let mut steps = lock(&self.first_steps);
         steps.push_back(step.clone());
@@ -377,11 +412,17 @@ impl Network {
             steps.pop_front();
         }
         drop(steps);
-        (step.start.eps.tensor(), self.gradients(on, x_t, &step.start, z))
+        // The step's own tensor: it lives as long as what is recorded of it.
+        let x_t = &step.x_t.tensor();
+        let gradients = |z: &CubeTensor| self.gradients(on, x_t, &step.start, z);
+        let recorded = match Self::is_told_slowly(x_t, Some(z)) {
+            true => lock(&step.passes).repeat(on, &[Input::all(z)], |inputs| inputs.iter().map(gradients).collect()),
+            false => None,
+        };
+        (step.start.eps.tensor(), recorded.and_then(|outputs| outputs.into_iter().next()).unwrap_or_else(|| gradients(z)))
     }
 
-    fn start(&self, on: &Surface, x_t: &CubeTensor, timesteps: &[usize]) -> Start {
-        let times = self.times(on, timesteps);
+    fn start(&self, on: &Surface, x_t: &CubeTensor, times: Times) -> Start {
         let plain = Conditions { time: &times.modulations, latent: None };
         let first = on.floats(on.convolve(&self.first, on.fold(x_t, self.patch)));
         let mut features = vec![first];

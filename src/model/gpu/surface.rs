@@ -24,9 +24,9 @@ use crate::model::layers::GROUPS;
 /// Where a pass runs, and what it multiplies in.
 #[derive(Clone)]
 pub struct Surface {
-    client: Client,
-    device: CubeDevice,
-    compute: DType,
+    pub client: Client,
+    pub device: CubeDevice,
+    pub compute: DType,
 }
 
 /// A parameter: floats, until a pass first asks for them on its card, in the type that they are needed in there.
@@ -104,7 +104,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.tensor.meta.shape()[1]
     }
 
@@ -271,6 +271,12 @@ impl Surface {
             types([x.dtype, h.dtype]),
         );
         y
+    }
+
+    /// 32-bit values of `from`, from its value `first` on, into all of `to`.
+    pub fn copy(&self, from: &CubeTensor, first: usize, to: &CubeTensor) {
+        let (count, dim) = self.for_each(values(to));
+        kernels::copy::launch(&self.client, count, dim, from.clone().into_buffer_arg(), to.clone().into_buffer_arg(), first as u32);
     }
 
     /// Two 32-bit maps of one size as one with the channels of both.
