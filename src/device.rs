@@ -9,8 +9,8 @@ use thiserror::Error;
 
 /// Cost of a guided step, in billions of operations, up to which [`DeviceChoice::Auto`] stays on the processor.
 ///
-/// A step of 7.7 GFLOP took 6 to 26 ms on an H100 through wgpu, 11 on two cores (`benches/README.md`), and a card first gets its
-/// kernels compiled. So a card is left alone until the arithmetic outweighs that.
+/// A step of 7.7 GFLOP takes 11 ms on two cores and took at most 6 on an H100 through wgpu (`benches/README.md`), but a card first gets
+/// its kernels compiled, and most cards are no H100. So a card is left alone until the arithmetic outweighs that.
 pub const PROCESSOR_GFLOP: f64 = 12.0;
 
 /// What the user asked for.

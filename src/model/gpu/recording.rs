@@ -64,12 +64,7 @@ impl Recorder {
     /// The pass from its recording; `None` the first time that there is one of this kind, or where it cannot be recorded.
     ///
     /// `pass` makes outputs of inputs and must do nothing but start kernels; all else that it reads has to live as long as this.
-    pub fn repeat(
-        &mut self,
-        on: &Surface,
-        inputs: &[Input],
-        pass: impl Fn(&[CubeTensor]) -> Vec<CubeTensor>,
-    ) -> Option<Vec<CubeTensor>> {
+    pub fn repeat(&mut self, on: &Surface, inputs: &[Input], pass: impl Fn(&[CubeTensor]) -> Vec<CubeTensor>) -> Option<Vec<CubeTensor>> {
         let kind = Kind { stream: StreamId::current(), shapes: inputs.iter().map(|input| input.shape.clone()).collect() };
         let place = self.0.iter().position(|(known, _)| *known == kind);
         let state = match place.and_then(|place| self.0.remove(place)) {
