@@ -1,9 +1,9 @@
 //! 3 x 3 convolutions with padding 1 over channels-last feature maps, directly or through Winograd's minimal filtering.
 
 use super::buffer::{Aligned, Buffer, Pool};
-use super::kernels::{Block, Kernels, P, Q, TileIn, TileOut};
+use super::kernels::{Block, Kernels, Outer, P, Q, TileIn, TileOut};
 use super::lanes::LANE;
-use super::matrix::{Packed, Shared, Storage, in_parallel, rows_of_blocks};
+use super::matrix::{Packed, Shared, Storage, in_parallel, outer_of_blocks, rows_of_blocks};
 
 /// A feature map with a border of zeros, `[batch, rows, columns, channels]`: the picture's pixel `(y, x)` is at `(y + 1, x + 1)`.
 ///
@@ -103,6 +103,19 @@ impl Convolution {
             Method::Winograd4 => transformed(input, output, storage, &f4_filter(), at),
         };
         Self { method, bias: Aligned::padded(bias, packed.width()), weights: packed, input, stride }
+    }
+
+    /// One of weights that change with every step: in 32 bits, through F(4x4, 3x3) at any side. `input` channels, a multiple of 16.
+    ///
+    /// `taps(i, o)` are the nine weights from channel `i` to sixteen channels of the output, from `o` on.
+    pub fn in_training(input: usize, bias: &[f32], taps: impl Fn(usize, usize) -> [[f32; LANE]; 9]) -> Self {
+        let filter = f4_filter().map(|row| row.map(|v| v as f32));
+        let weights = Packed::by_panels(36 * input, bias.len(), |panel, rows| {
+            for i in 0..input {
+                into_domain(&filter, &taps(i, panel * LANE), |position, values| rows[position * input + i] = values);
+            }
+        });
+        Self { method: Method::Winograd4, bias: Aligned::padded(bias, weights.width()), weights, input, stride: 1 }
     }
 
     /// Channels of the output in memory: the convolution's own, filled up to a multiple of 16.
@@ -248,6 +261,121 @@ impl Convolution {
             first += count;
         }
     }
+}
+
+/// The gradient by the weights of a convolution, for each position of F(4x4, 3x3)'s domain a matrix `[input, output]`, and what takes it
+/// out of the domain again.
+///
+/// A product in the domain is the convolution whichever of its three sides is sought, so this too has four times fewer multiplications.
+pub struct ByWeights {
+    domain: Buffer,
+    input: usize,
+    output: usize,
+}
+
+impl ByWeights {
+    /// `x`: what was convolved; `gradient`: by the result, of the same size. Both have multiples of 16 channels.
+    pub fn new(kernels: &Kernels, pool: &Pool, x: &Padded, gradient: &Padded) -> Self {
+        let (input, output) = (x.channels, gradient.channels);
+        assert_eq!([x.batch, x.height, x.width], [gradient.batch, gradient.height, gradient.width]);
+        assert!(input.is_multiple_of(LANE) && output.is_multiple_of(LANE));
+        let (rows, columns) = (x.height.div_ceil(4), x.width.div_ceil(4));
+        let tiles = x.batch * rows * columns;
+        let groups = tiles.div_ceil(tiles_at_once(36, input.max(output)));
+        let mut domain = pool.take(36 * input * output);
+        let mut first = 0;
+        for group in 0..groups {
+            let count = (tiles - first).div_ceil(groups - group);
+            let sides = [(x, 0, kernels.tile_in[1]), (gradient, 1, kernels.tile_back)];
+            let transformed = sides.map(|(map, border, transform)| {
+                let position = count * map.channels + LANE;
+                let mut to = pool.take(36 * position);
+                for tile in 0..count {
+                    let (image, y, left) =
+                        ((first + tile) / (rows * columns), (first + tile) / columns % rows * 4, (first + tile) % columns * 4);
+                    let call = TileIn {
+                        from: map.values[map.offset(image, y + border, left + border)..].as_ptr(),
+                        row: map.row(),
+                        pixel: map.channels,
+                        channels: map.channels,
+                        to: to[tile * map.channels..].as_mut_ptr(),
+                        position,
+                    };
+                    // SAFETY: padded maps hold whole tiles, and `to` has room for all of them at every position.
+                    unsafe { transform(&call) };
+                }
+                (to, position)
+            });
+            let [(from, from_position), (by, by_position)] = &transformed;
+            for position in 0..36 {
+                let block = Outer {
+                    a: from[position * from_position..].as_ptr(),
+                    a_stride: input,
+                    b: by[position * by_position..].as_ptr(),
+                    b_stride: output,
+                    depth: count,
+                    c: domain[position * input * output..].as_mut_ptr(),
+                    c_stride: output,
+                    add: first > 0,
+                };
+                // SAFETY: both hold `count` rows for each position, and the result a matrix.
+                unsafe { outer_of_blocks(kernels, block, input, output) };
+            }
+            first += count;
+        }
+        Self { domain, input, output }
+    }
+
+    /// `[output, input, 3, 3]`.
+    pub fn weights(&self) -> Vec<f32> {
+        let filter = f4_filter().map(|row| row.map(|v| v as f32));
+        let mut weights = vec![0.0; self.output * self.input * 9];
+        let domain = self.domain.as_chunks::<LANE>().0;
+        let panels = self.output / LANE;
+        for panel in 0..panels {
+            for i in 0..self.input {
+                let taps = out_of_domain(&filter, |position| &domain[(position * self.input + i) * panels + panel]);
+                for j in 0..LANE {
+                    let to = &mut weights[((panel * LANE + j) * self.input + i) * 9..][..9];
+                    to.iter_mut().zip(&taps).for_each(|(to, tap)| *to = tap[j]);
+                }
+            }
+        }
+        weights
+    }
+}
+
+/// Sixteen filters into the Winograd domain: `to(position, values)` for all 36.
+fn into_domain(g: &[[f32; 3]; 6], taps: &[[f32; LANE]; 9], mut to: impl FnMut(usize, [f32; LANE])) {
+    let weighted = |factors: &[f32; 3], of: [&[f32; LANE]; 3]| -> [f32; LANE] {
+        std::array::from_fn(|j| factors[0] * of[0][j] + factors[1] * of[1][j] + factors[2] * of[2][j])
+    };
+    for (y, row) in g.iter().enumerate() {
+        let line: [_; 3] = std::array::from_fn(|x| weighted(row, [&taps[x], &taps[3 + x], &taps[6 + x]]));
+        for (x, row) in g.iter().enumerate() {
+            to(6 * y + x, weighted(row, line.each_ref()));
+        }
+    }
+}
+
+/// The transpose of [`into_domain`].
+fn out_of_domain<'a>(g: &[[f32; 3]; 6], from: impl Fn(usize) -> &'a [f32; LANE]) -> [[f32; LANE]; 9] {
+    let mut taps = [[0.0; LANE]; 9];
+    for (y, row) in g.iter().enumerate() {
+        let mut line = [[0.0; LANE]; 3];
+        for (x, column) in g.iter().enumerate() {
+            let values = from(6 * y + x);
+            for (line, factor) in line.iter_mut().zip(column) {
+                (0..LANE).for_each(|j| line[j] += factor * values[j]);
+            }
+        }
+        for (taps, factor) in taps.as_chunks_mut::<3>().0.iter_mut().zip(row) {
+            for (tap, line) in taps.iter_mut().zip(&line) {
+                (0..LANE).for_each(|j| tap[j] += factor * line[j]);
+            }
+        }
+    }
+    taps
 }
 
 /// Tiles whose transforms are in memory together: few enough for the second-level cache, enough to use each weight many times.

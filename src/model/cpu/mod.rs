@@ -24,7 +24,9 @@ mod matrix;
 mod network;
 #[cfg(test)]
 mod tests;
+pub(super) mod training;
 
+pub(super) use lanes::LANE;
 pub use matrix::Storage;
 pub use network::{Decoder, Encoder, Noisy};
 
