@@ -54,6 +54,13 @@ fn dims<const D: usize>(tensor: &Plain) -> [usize; D] {
     std::array::from_fn(|i| shape[i])
 }
 
+/// Row by row all of them.
+fn normed(x: &Plain, scale: &Plain, shift: &Plain, silu: bool) -> (Plain, Vec<[f64; 2]>) {
+    let size: [usize; 4] = dims(x);
+    let (out, statistics) = training::norm(floats(x), size[0], floats(scale), floats(shift), silu);
+    (plain(out, size), statistics)
+}
+
 impl TrainedLayers for Flex {
     fn trained_convolution(x: Plain, weight: Plain, bias: Plain) -> Plain {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
@@ -64,8 +71,7 @@ impl TrainedLayers for Flex {
 
     fn trained_norm(x: Plain, scale: Plain, shift: Plain, silu: bool) -> Plain {
         let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.to_contiguous());
-        let size: [usize; 4] = dims(&x);
-        plain(training::norm(floats(&x), size[0], floats(&scale), floats(&shift), silu), size)
+        normed(&x, &scale, &shift, silu).0
     }
 }
 
@@ -84,9 +90,9 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
     fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self> {
         let ((x, x_node), (scale, scale_node), (shift, shift_node)) = (x.into_parts(), scale.into_parts(), shift.into_parts());
         let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.to_contiguous());
-        let out = Flex::trained_norm(x.clone(), scale.clone(), shift.clone(), silu);
+        let (out, statistics) = normed(&x, &scale, &shift, silu);
         match Norm.prepare::<C>([x_node, scale_node, shift_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(([x, scale, shift], silu), out),
+            OpsKind::Tracked(prep) => prep.finish(([x, scale, shift], statistics, silu), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -123,14 +129,15 @@ impl Backward<Flex, 3> for Convolution {
 struct Norm;
 
 impl Backward<Flex, 3> for Norm {
-    /// Input, scale and shift, and whether there is SiLU.
-    type State = ([Plain; 3], bool);
+    /// Input, scale and shift, the groups' statistics, and whether there is SiLU.
+    type State = ([Plain; 3], Vec<[f64; 2]>, bool);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let ([x, scale, shift], silu) = ops.state;
+        let ([x, scale, shift], statistics, silu) = ops.state;
         let size: [usize; 4] = dims(&x);
-        let [by_x, by_scale, by_shift] = training::norm_back(floats(&x), size[0], floats(&scale), floats(&shift), silu, floats(&gradient));
+        let [by_x, by_scale, by_shift] =
+            training::norm_back(floats(&x), &statistics, floats(&scale), floats(&shift), silu, floats(&gradient));
         let [x_node, scale_node, shift_node] = ops.parents;
         if let Some(node) = x_node {
             gradients.register::<Flex>(node.id, plain(by_x, size));

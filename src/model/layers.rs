@@ -58,11 +58,18 @@ impl Conv {
     /// As [`Conv::forward`].
     pub fn apply(&self, x: Map) -> Map {
         let [output, input, kernel, _] = self.weight.dims();
-        let whole = input.is_multiple_of(LANE) && output.is_multiple_of(LANE) && self.stride == 1 && self.compute.is_none();
-        match (x.channels_last(), kernel) {
-            (Some(values), 3) if whole => x.with(autodiff::convolution(values.clone(), self.weight.val(), self.bias.val())),
-            (Some(values), 1) if whole => {
-                let [n, h, w, _] = values.dims();
+        let whole = input.is_multiple_of(LANE) && output.is_multiple_of(LANE) && self.compute.is_none();
+        let Some(values) = x.channels_last().filter(|_| whole) else { return x.through(|x| self.forward(x)) };
+        let [n, h, w, _] = values.dims();
+        match (kernel, self.stride) {
+            (3, 1) => x.with(autodiff::convolution(values.clone(), self.weight.val(), self.bias.val())),
+            // All of it, and of that every other pixel: four times the work, which Winograd's filtering takes off again.
+            (3, 2) if h.is_multiple_of(2) && w.is_multiple_of(2) => {
+                let all = autodiff::convolution(values.clone(), self.weight.val(), self.bias.val());
+                let pairs = all.reshape([n * h / 2, 2, w / 2, 2 * output]);
+                x.with(pairs.slice([0..n * h / 2, 0..1, 0..w / 2, 0..output]).reshape([n, h / 2, w / 2, output]))
+            }
+            (1, 1) => {
                 let weight = self.weight.val().reshape([output, input]).transpose();
                 let product = values.clone().reshape([n * h * w, input]).matmul(weight) + self.bias.val().unsqueeze();
                 x.with(product.reshape([n, h, w, output]))

@@ -1,7 +1,7 @@
 //! 3 x 3 convolutions with padding 1 over channels-last feature maps, directly or through Winograd's minimal filtering.
 
 use super::buffer::{Aligned, Buffer, Pool};
-use super::kernels::{Block, Kernels, Outer, P, Q, TileIn, TileOut};
+use super::kernels::{Block, Filters, Kernels, Outer, TileIn, TileOut, f4_filter};
 use super::lanes::LANE;
 use super::matrix::{Packed, Shared, Storage, in_parallel, outer_of_blocks, rows_of_blocks};
 
@@ -107,12 +107,15 @@ impl Convolution {
 
     /// One of weights that change with every step: in 32 bits, through F(4x4, 3x3) at any side. `input` channels, a multiple of 16.
     ///
-    /// `taps(i, o)` are the nine weights from channel `i` to sixteen channels of the output, from `o` on.
-    pub fn in_training(input: usize, bias: &[f32], taps: impl Fn(usize, usize) -> [[f32; LANE]; 9]) -> Self {
-        let filter = f4_filter().map(|row| row.map(|v| v as f32));
+    /// `taps(i, o, to)` writes the nine weights from channel `i` to sixteen channels of the output, from `o` on.
+    pub fn in_training(kernels: &Kernels, input: usize, bias: &[f32], taps: impl Fn(usize, usize, &mut [[f32; LANE]; 9])) -> Self {
         let weights = Packed::by_panels(36 * input, bias.len(), |panel, rows| {
+            let mut nine = [[0.0; LANE]; 9];
             for i in 0..input {
-                into_domain(&filter, &taps(i, panel * LANE), |position, values| rows[position * input + i] = values);
+                taps(i, panel * LANE, &mut nine);
+                let call = Filters { taps: nine.as_mut_ptr().cast(), domain: rows[i..].as_mut_ptr().cast(), position: input * LANE };
+                // SAFETY: a panel has a row for each channel at all 36 positions.
+                unsafe { (kernels.filters[0])(&call) };
             }
         });
         Self { method: Method::Winograd4, bias: Aligned::padded(bias, weights.width()), weights, input, stride: 1 }
@@ -327,55 +330,23 @@ impl ByWeights {
     }
 
     /// `[output, input, 3, 3]`.
-    pub fn weights(&self) -> Vec<f32> {
-        let filter = f4_filter().map(|row| row.map(|v| v as f32));
-        let mut weights = vec![0.0; self.output * self.input * 9];
-        let domain = self.domain.as_chunks::<LANE>().0;
-        let panels = self.output / LANE;
-        for panel in 0..panels {
-            for i in 0..self.input {
-                let taps = out_of_domain(&filter, |position| &domain[(position * self.input + i) * panels + panel]);
-                for j in 0..LANE {
-                    let to = &mut weights[((panel * LANE + j) * self.input + i) * 9..][..9];
-                    to.iter_mut().zip(&taps).for_each(|(to, tap)| *to = tap[j]);
+    pub fn weights(mut self, kernels: &Kernels) -> Vec<f32> {
+        let (input, output) = (self.input, self.output);
+        let mut weights = vec![0.0; output * input * 9];
+        let mut taps = [[0.0; LANE]; 9];
+        for (panel, weights) in weights.chunks_exact_mut(LANE * input * 9).enumerate() {
+            for i in 0..input {
+                let domain = self.domain[i * output + panel * LANE..].as_mut_ptr();
+                // SAFETY: there is a matrix for each of the 36 positions.
+                unsafe { (kernels.filters[1])(&Filters { taps: taps.as_mut_ptr().cast(), domain, position: input * output }) };
+                for (j, filters) in weights.chunks_exact_mut(input * 9).enumerate() {
+                    let to: &mut [f32; 9] = filters[9 * i..].first_chunk_mut().expect("nine weights a filter");
+                    *to = taps.map(|tap| tap[j]);
                 }
             }
         }
         weights
     }
-}
-
-/// Sixteen filters into the Winograd domain: `to(position, values)` for all 36.
-fn into_domain(g: &[[f32; 3]; 6], taps: &[[f32; LANE]; 9], mut to: impl FnMut(usize, [f32; LANE])) {
-    let weighted = |factors: &[f32; 3], of: [&[f32; LANE]; 3]| -> [f32; LANE] {
-        std::array::from_fn(|j| factors[0] * of[0][j] + factors[1] * of[1][j] + factors[2] * of[2][j])
-    };
-    for (y, row) in g.iter().enumerate() {
-        let line: [_; 3] = std::array::from_fn(|x| weighted(row, [&taps[x], &taps[3 + x], &taps[6 + x]]));
-        for (x, row) in g.iter().enumerate() {
-            to(6 * y + x, weighted(row, line.each_ref()));
-        }
-    }
-}
-
-/// The transpose of [`into_domain`].
-fn out_of_domain<'a>(g: &[[f32; 3]; 6], from: impl Fn(usize) -> &'a [f32; LANE]) -> [[f32; LANE]; 9] {
-    let mut taps = [[0.0; LANE]; 9];
-    for (y, row) in g.iter().enumerate() {
-        let mut line = [[0.0; LANE]; 3];
-        for (x, column) in g.iter().enumerate() {
-            let values = from(6 * y + x);
-            for (line, factor) in line.iter_mut().zip(column) {
-                (0..LANE).for_each(|j| line[j] += factor * values[j]);
-            }
-        }
-        for (taps, factor) in taps.as_chunks_mut::<3>().0.iter_mut().zip(row) {
-            for (tap, line) in taps.iter_mut().zip(&line) {
-                (0..LANE).for_each(|j| tap[j] += factor * line[j]);
-            }
-        }
-    }
-    taps
 }
 
 /// Tiles whose transforms are in memory together: few enough for the second-level cache, enough to use each weight many times.
@@ -408,13 +379,3 @@ fn transformed<'a, const N: usize>(
 }
 
 const F2_FILTER: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-
-/// The filter transform that belongs to the points 0, `+-P`, `+-Q` and infinity.
-fn f4_filter() -> [[f64; 3]; 6] {
-    let (p, q) = (f64::from(P), f64::from(Q));
-    let row = |x: f64, other: f64| {
-        let norm = 2.0 * x * x * (x * x - other * other);
-        [1.0 / norm, x / norm, x * x / norm]
-    };
-    [[1.0 / (p * p * q * q), 0.0, 0.0], row(p, q), row(-p, q), row(q, p), row(-q, p), [0.0, 0.0, 1.0]]
-}

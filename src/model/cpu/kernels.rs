@@ -89,6 +89,15 @@ pub struct Outer {
     pub add: bool,
 }
 
+/// Nine taps of sixteen filters on their way into F(4x4, 3x3)'s domain, or back.
+pub struct Filters {
+    /// `[9][16]`.
+    pub taps: *mut f32,
+    /// Position `p` of the domain is at `domain + p * position`.
+    pub domain: *mut f32,
+    pub position: usize,
+}
+
 /// The way back through a per-channel map and SiLU.
 pub struct RunBack {
     /// What the map was applied to, and the gradient by what came out; both lie as `to`, channels beside each other.
@@ -154,6 +163,8 @@ pub struct Kernels {
     pub tile_out: [unsafe fn(&TileOut); 2],
     /// The transpose of `tile_out`: pixels of a gradient into the Winograd domain.
     pub tile_back: unsafe fn(&TileIn),
+    /// From taps to the domain, and its transpose.
+    pub filters: [unsafe fn(&Filters); 2],
     pub run: unsafe fn(&Run),
     pub run_back: unsafe fn(&RunBack),
     pub blend: unsafe fn(&Blend),
@@ -221,8 +232,8 @@ impl Winograd<4, 2> for F2 {
 /// al., 2020, on choosing points), and all constants but one are exact.
 struct F4;
 
-pub const P: f32 = 0.75;
-pub const Q: f32 = 1.5;
+const P: f32 = 0.75;
+const Q: f32 = 1.5;
 
 impl Winograd<6, 4> for F4 {
     #[inline(always)]
@@ -437,6 +448,63 @@ unsafe fn tile_back<L: Lanes, W: Winograd<N, M>, const N: usize, const M: usize>
     }
 }
 
+/// The filter transform that belongs to the points 0, `+-P`, `+-Q` and infinity.
+pub fn f4_filter() -> [[f64; 3]; 6] {
+    let (p, q) = (f64::from(P), f64::from(Q));
+    let row = |x: f64, other: f64| {
+        let norm = 2.0 * x * x * (x * x - other * other);
+        [1.0 / norm, x / norm, x * x / norm]
+    };
+    [[1.0 / (p * p * q * q), 0.0, 0.0], row(p, q), row(-p, q), row(q, p), row(-q, p), [0.0, 0.0, 1.0]]
+}
+
+#[inline(always)]
+fn f4_filter_of_floats() -> [[f32; 3]; 6] {
+    f4_filter().map(|row| row.map(|v| v as f32))
+}
+
+#[inline(always)]
+unsafe fn filters_in<L: Lanes>(f: &Filters) {
+    unsafe {
+        let g = f4_filter_of_floats();
+        let weighted = |factors: &[f32; 3], of: [L; 3]| {
+            of[0].mul_add(L::splat(factors[0]), of[1].mul_add(L::splat(factors[1]), of[2].mul(L::splat(factors[2]))))
+        };
+        let taps: [L; 9] = std::array::from_fn(|tap| L::load(f.taps.add(tap * LANE)));
+        for (y, row) in g.iter().enumerate() {
+            let line = std::array::from_fn(|x| weighted(row, [taps[x], taps[3 + x], taps[6 + x]]));
+            for (x, column) in g.iter().enumerate() {
+                weighted(column, line).store(f.domain.add((6 * y + x) * f.position));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn filters_out<L: Lanes>(f: &Filters) {
+    unsafe {
+        let g = f4_filter_of_floats();
+        let mut taps = [[L::splat(0.0); 3]; 3];
+        for (y, row) in g.iter().enumerate() {
+            let mut line = [L::splat(0.0); 3];
+            for (x, column) in g.iter().enumerate() {
+                let value = L::load(f.domain.add((6 * y + x) * f.position));
+                for k in 0..3 {
+                    line[k] = value.mul_add(L::splat(column[k]), line[k]);
+                }
+            }
+            for k in 0..3 {
+                for l in 0..3 {
+                    taps[k][l] = line[l].mul_add(L::splat(row[k]), taps[k][l]);
+                }
+            }
+        }
+        for (tap, value) in taps.into_iter().flatten().enumerate() {
+            value.store(f.taps.add(tap * LANE));
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn outer<L: Lanes, const ROWS: usize, const PANELS: usize>(call: &Outer) {
     unsafe {
@@ -575,6 +643,14 @@ macro_rules! instruction_set {
                 unsafe { super::tile_back::<$lanes, F4, 6, 4>(t) }
             }
             $(#[target_feature(enable = $feature)])?
+            unsafe fn filters_in(f: &Filters) {
+                unsafe { super::filters_in::<$lanes>(f) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn filters_out(f: &Filters) {
+                unsafe { super::filters_out::<$lanes>(f) }
+            }
+            $(#[target_feature(enable = $feature)])?
             unsafe fn run_back(r: &RunBack) {
                 unsafe { super::run_back::<$lanes>(r) }
             }
@@ -621,6 +697,7 @@ macro_rules! instruction_set {
                 tile_in: [tile_in_2, tile_in_4],
                 tile_out: [tile_out_2, tile_out_4],
                 tile_back,
+                filters: [filters_in, filters_out],
                 run,
                 run_back,
                 blend,

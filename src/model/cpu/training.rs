@@ -34,9 +34,15 @@ fn padded(x: &[f32], [batch, height, width]: Size) -> Padded {
 pub fn convolution(x: &[f32], size: Size, weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let pixels: usize = size.iter().product();
     let input = x.len() / pixels;
-    let taps = |i: usize, o: usize| std::array::from_fn(|tap| std::array::from_fn(|j| weight[((o + j) * input + i) * 9 + tap]));
+    let filters = weight.as_chunks::<9>().0;
+    let taps = |i: usize, o: usize, to: &mut [[f32; LANE]; 9]| {
+        for j in 0..LANE {
+            let filter = &filters[(o + j) * input + i];
+            (0..9).for_each(|tap| to[tap][j] = filter[tap]);
+        }
+    };
     let mut out = vec![0.0; pixels * bias.len()];
-    Convolution::in_training(input, bias, taps).apply(kernels(), &POOL, &padded(x, size), Base::Zero, &mut out);
+    Convolution::in_training(kernels(), input, bias, taps).apply(kernels(), &POOL, &padded(x, size), Base::Zero, &mut out);
     out
 }
 
@@ -52,18 +58,21 @@ pub fn convolution_back(x: &[f32], size: Size, weight: &[f32], gradient: &[f32],
     let pixels: usize = size.iter().product();
     let (input, output) = (x.len() / pixels, gradient.len() / pixels);
     let by = padded(gradient, size);
+    let by_x = || {
+        // The same convolution with its filters turned and the channels' sides exchanged.
+        let filters = weight.as_chunks::<9>().0;
+        let taps = |o: usize, i: usize, to: &mut [[f32; LANE]; 9]| {
+            for (j, filter) in filters[o * input + i..][..LANE].iter().enumerate() {
+                (0..9).for_each(|tap| to[tap][j] = filter[8 - tap]);
+            }
+        };
+        let mut out = vec![0.0; x.len()];
+        Convolution::in_training(kernels(), output, &vec![0.0; input], taps).apply(kernels(), &POOL, &by, Base::Zero, &mut out);
+        out
+    };
     ConvolutionBack {
-        x: wanted[0].then(|| {
-            // The same convolution with its filters turned and the channels' sides exchanged.
-            let taps = |o: usize, i: usize| {
-                let filters: &[[f32; 9]] = weight[(o * input + i) * 9..][..9 * LANE].as_chunks().0;
-                std::array::from_fn(|tap| std::array::from_fn(|j| filters[j][8 - tap]))
-            };
-            let mut out = vec![0.0; x.len()];
-            Convolution::in_training(output, &vec![0.0; input], taps).apply(kernels(), &POOL, &by, Base::Zero, &mut out);
-            out
-        }),
-        weight: wanted[1].then(|| ByWeights::new(kernels(), &POOL, &padded(x, size), &by).weights()),
+        x: wanted[0].then(by_x),
+        weight: wanted[1].then(|| ByWeights::new(kernels(), &POOL, &padded(x, size), &by).weights(kernels())),
         bias: wanted[2].then(|| totals(gradient, output)),
     }
 }
@@ -113,13 +122,16 @@ fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 2
     [0, 1].map(|part| (0..scale.len()).map(|c| of_channel(c)[part] as f32).collect())
 }
 
-/// Group norm over 32 groups, then `x * scale + shift` (`[batch, channel]` each) and if so asked SiLU.
-pub fn norm(x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -> Vec<f32> {
+/// Group norm over 32 groups, then `x * scale + shift` (`[batch, channel]` each) and if so asked SiLU. With it come mean and inverse
+/// standard deviation of every image's groups, which the way back needs.
+pub fn norm(x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -> (Vec<f32>, Vec<[f64; 2]>) {
     let mut out = vec![0.0; x.len()];
+    let mut all = Vec::with_capacity(batch * GROUPS);
     let (channels, length) = (scale.len() / batch, x.len() / batch);
     for (image, (from, to)) in x.chunks_exact(length).zip(out.chunks_exact_mut(length)).enumerate() {
         let of_image = image * channels..(image + 1) * channels;
         let statistics = statistics(&moments(from, channels), length / channels);
+        all.extend(&statistics);
         let [scale, shift] = folded(&statistics, &scale[of_image.clone()], &shift[of_image]);
         let run = Run {
             from: from.as_ptr(),
@@ -135,11 +147,12 @@ pub fn norm(x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -
         // SAFETY: both are whole images of whole lanes of channels.
         unsafe { (kernels().run)(&run) };
     }
-    out
+    (out, all)
 }
 
-/// The gradients of [`norm`] by `x`, `scale` and `shift`.
-pub fn norm_back(x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool, gradient: &[f32]) -> [Vec<f32>; 3] {
+/// The gradients of [`norm`] by `x`, `scale` and `shift`, from its statistics.
+pub fn norm_back(x: &[f32], statistics: &[[f64; 2]], scale: &[f32], shift: &[f32], silu: bool, gradient: &[f32]) -> [Vec<f32>; 3] {
+    let batch = statistics.len() / GROUPS;
     let mut by_x = vec![0.0; x.len()];
     let (mut by_scale, mut by_shift) = (Vec::with_capacity(scale.len()), Vec::with_capacity(scale.len()));
     let (channels, length) = (scale.len() / batch, x.len() / batch);
@@ -148,8 +161,8 @@ pub fn norm_back(x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bo
     for (image, (from, to)) in x.chunks_exact(length).zip(by_x.chunks_exact_mut(length)).enumerate() {
         let of_image = image * channels..(image + 1) * channels;
         let (scale, shift) = (&scale[of_image.clone()], &shift[of_image]);
-        let statistics = statistics(&moments(from, channels), pixels);
-        let [whole, offset] = folded(&statistics, scale, shift);
+        let statistics = &statistics[image * GROUPS..][..GROUPS];
+        let [whole, offset] = folded(statistics, scale, shift);
         let gradient = &gradient[image * length..][..length];
         // By what SiLU was applied to; summed over the pixels, alone and times x.
         let mut sums = vec![[0.0f64; 2]; channels];
