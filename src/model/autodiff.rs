@@ -12,7 +12,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::cpu::training;
+use super::cpu::{kernels, training};
 
 /// Whether tensors of this device are differentiated on the processor.
 pub(super) fn is_ours(device: &Device) -> bool {
@@ -57,7 +57,7 @@ fn dims<const D: usize>(tensor: &Plain) -> [usize; D] {
 /// Row by row all of them.
 fn normed(x: &Plain, scale: &Plain, shift: &Plain, silu: bool) -> (Plain, Vec<[f64; 2]>) {
     let size: [usize; 4] = dims(x);
-    let (out, statistics) = training::norm(floats(x), size[0], floats(scale), floats(shift), silu);
+    let (out, statistics) = training::norm(kernels(), floats(x), size[0], floats(scale), floats(shift), silu);
     (plain(out, size), statistics)
 }
 
@@ -65,7 +65,7 @@ impl TrainedLayers for Flex {
     fn trained_convolution(x: Plain, weight: Plain, bias: Plain) -> Plain {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
         let ([batch, height, width, _], [output]) = (dims(&x), dims(&bias));
-        let out = training::convolution(floats(&x), [batch, height, width], floats(&weight), floats(&bias));
+        let out = training::convolution(kernels(), floats(&x), [batch, height, width], floats(&weight), floats(&bias));
         plain(out, [batch, height, width, output])
     }
 
@@ -110,7 +110,7 @@ impl Backward<Flex, 3> for Convolution {
         let [x, weight] = ops.state.map(|tensor| tensor.to_contiguous());
         let [batch, height, width, _] = dims(&x);
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let found = training::convolution_back(floats(&x), [batch, height, width], floats(&weight), floats(&gradient), wanted);
+        let found = training::convolution_back(kernels(), floats(&x), [batch, height, width], floats(&weight), floats(&gradient), wanted);
         let [by_x, by_weight, by_bias] = ops.parents;
         if let (Some(node), Some(found)) = (by_x, found.x) {
             gradients.register::<Flex>(node.id, plain::<4>(found, dims(&x)));
@@ -137,7 +137,7 @@ impl Backward<Flex, 3> for Norm {
         let ([x, scale, shift], statistics, silu) = ops.state;
         let size: [usize; 4] = dims(&x);
         let [by_x, by_scale, by_shift] =
-            training::norm_back(floats(&x), &statistics, floats(&scale), floats(&shift), silu, floats(&gradient));
+            training::norm_back(kernels(), floats(&x), &statistics, floats(&scale), floats(&shift), silu, floats(&gradient));
         let [x_node, scale_node, shift_node] = ops.parents;
         if let Some(node) = x_node {
             gradients.register::<Flex>(node.id, plain(by_x, size));
@@ -195,14 +195,19 @@ impl Map {
         Self { values: if channels_last { values.permute([0, 2, 3, 1]) } else { values }, channels_last }
     }
 
-    pub fn add(self, other: Self) -> Self {
-        Self { values: self.values + other.values, channels_last: self.channels_last }
-    }
-
     /// Channels of both, one after the other.
     pub(super) fn cat(self, other: Self) -> Self {
         let dim = if self.channels_last { 3 } else { 1 };
         Self { values: Tensor::cat(vec![self.values, other.values], dim), channels_last: self.channels_last }
+    }
+}
+
+impl std::ops::Add for Map {
+    type Output = Self;
+
+    /// Two of the same order.
+    fn add(self, other: Self) -> Self {
+        Self { values: self.values + other.values, channels_last: self.channels_last }
     }
 }
 

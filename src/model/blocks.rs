@@ -96,8 +96,8 @@ impl ResBlock {
         let h = self.out_conv.apply(h.silu());
         let x = self.resampled(x);
         match &self.skip {
-            Some(conv) => conv.apply(x).add(h),
-            None => x.add(h),
+            Some(conv) => conv.apply(x) + h,
+            None => x + h,
         }
     }
 }
@@ -184,7 +184,7 @@ impl Attention {
             Some(values) => x.with(self.mixed_last(values.clone())),
             None => normed.through(|values| self.mixed(values)),
         };
-        x.add(mixed)
+        x + mixed
     }
 
     /// `[batch, height, width, channel]`, same out.

@@ -275,7 +275,7 @@ impl ShiftHalf {
     fn features(&self, features: &[Map], z: &Tensor<2>) -> Vec<Map> {
         let Some(map) = self.latent_map.as_ref().map(|map| Map::new(map.forward(z.clone()))) else { return features.to_vec() };
         let top = features.first().map(|f| f.dims());
-        features.iter().map(|f| if Some(f.dims()) == top { f.clone().add(map.clone()) } else { f.clone() }).collect()
+        features.iter().map(|f| if Some(f.dims()) == top { f.clone() + map.clone() } else { f.clone() }).collect()
     }
 }
 

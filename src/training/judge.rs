@@ -100,7 +100,7 @@ impl Judge {
         for level in &self.levels {
             x = level.norm.of(level.down.apply(x)).silu();
             if let Some((conv, norm)) = &level.residual {
-                x = x.clone().add(conv.apply(norm.of(x).silu()));
+                x = x.clone() + conv.apply(norm.of(x).silu());
             }
         }
         let x = x.into_tensor();

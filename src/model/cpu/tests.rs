@@ -9,6 +9,7 @@ use super::convolution::{Base, Convolution, Method, Padded};
 use super::kernels::available;
 use super::matrix::Storage;
 use super::network::{Decoder, Encoder, Noisy};
+use super::training;
 use crate::diffusion::{Betas, ScheduleConfig};
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, ShiftDecoder, encoder};
 
@@ -113,6 +114,33 @@ fn configurations() -> [ModelConfig; 3] {
         schedule: ScheduleConfig { timesteps: 1000, betas: Betas::Linear },
         latent_dpm: None,
     })
+}
+
+/// Layers in training with every instruction set; [`crate::model::autodiff`] compares the best with the tensor library.
+#[test]
+fn instruction_sets_train_alike() {
+    for (batch, height, width, input, output) in [(2, 5, 7, 32, 48), (1, 9, 4, 64, 96), (3, 2, 2, 96, 32)] {
+        let pixels = batch * height * width;
+        let (x, gradient) = (random(pixels * input, 1), random(pixels * output, 2));
+        let (weight, bias) = (random(output * input * 9, 3), random(output, 4));
+        let (scale, shift, by_norm) = (random(batch * input, 5), random(batch * input, 6), random(pixels * input, 7));
+        let results = |kernels| {
+            let size = [batch, height, width];
+            let back = training::convolution_back(kernels, &x, size, &weight, &gradient, [true; 3]);
+            let (normed, statistics) = training::norm(kernels, &x, batch, &scale, &shift, true);
+            let [by_x, by_scale, by_shift] = training::norm_back(kernels, &x, &statistics, &scale, &shift, true, &by_norm);
+            let convolved = training::convolution(kernels, &x, size, &weight, &bias);
+            let back = [back.x, back.weight, back.bias].map(|found| found.expect("it was asked for"));
+            [convolved, normed, by_x, by_scale, by_shift].into_iter().chain(back).collect::<Vec<_>>()
+        };
+        let best = results(available()[0]);
+        for kernels in available() {
+            for (i, (got, want)) in results(kernels).iter().zip(&best).enumerate() {
+                let error = relative_error(got, want);
+                assert!(error < 1e-5, "{} {input} to {output}, {i}: {error:.1e}", kernels.name);
+            }
+        }
+    }
 }
 
 /// Where they are trained, networks are put together from other operations, in another order of memory ([`crate::model::autodiff`]).

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::buffer::Pool;
 use super::convolution::{Base, ByWeights, Convolution, Padded};
-use super::kernels::{Blend, Run, RunBack, kernels};
+use super::kernels::{Blend, Kernels, Run, RunBack};
 use super::lanes::LANE;
 use crate::model::layers::GROUPS;
 
@@ -31,7 +31,7 @@ fn padded(x: &[f32], [batch, height, width]: Size) -> Padded {
 }
 
 /// A 3 x 3 convolution with padding 1; `weight`: `[output, input, 3, 3]`, both numbers of channels multiples of 16.
-pub fn convolution(x: &[f32], size: Size, weight: &[f32], bias: &[f32]) -> Vec<f32> {
+pub fn convolution(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let pixels: usize = size.iter().product();
     let input = x.len() / pixels;
     let filters = weight.as_chunks::<9>().0;
@@ -42,7 +42,7 @@ pub fn convolution(x: &[f32], size: Size, weight: &[f32], bias: &[f32]) -> Vec<f
         }
     };
     let mut out = vec![0.0; pixels * bias.len()];
-    Convolution::in_training(kernels(), input, bias, taps).apply(kernels(), &POOL, &padded(x, size), Base::Zero, &mut out);
+    Convolution::in_training(kernels, input, bias, taps).apply(kernels, &POOL, &padded(x, size), Base::Zero, &mut out);
     out
 }
 
@@ -54,7 +54,7 @@ pub struct ConvolutionBack {
 }
 
 /// The way back through [`convolution`]; `wanted` says by which of input, weight and bias.
-pub fn convolution_back(x: &[f32], size: Size, weight: &[f32], gradient: &[f32], wanted: [bool; 3]) -> ConvolutionBack {
+pub fn convolution_back(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], gradient: &[f32], wanted: [bool; 3]) -> ConvolutionBack {
     let pixels: usize = size.iter().product();
     let (input, output) = (x.len() / pixels, gradient.len() / pixels);
     let by = padded(gradient, size);
@@ -67,30 +67,30 @@ pub fn convolution_back(x: &[f32], size: Size, weight: &[f32], gradient: &[f32],
             }
         };
         let mut out = vec![0.0; x.len()];
-        Convolution::in_training(kernels(), output, &vec![0.0; input], taps).apply(kernels(), &POOL, &by, Base::Zero, &mut out);
+        Convolution::in_training(kernels, output, &vec![0.0; input], taps).apply(kernels, &POOL, &by, Base::Zero, &mut out);
         out
     };
     ConvolutionBack {
         x: wanted[0].then(by_x),
-        weight: wanted[1].then(|| ByWeights::new(kernels(), &POOL, &padded(x, size), &by).weights(kernels())),
-        bias: wanted[2].then(|| totals(gradient, output)),
+        weight: wanted[1].then(|| ByWeights::new(kernels, &POOL, &padded(x, size), &by).weights(kernels)),
+        bias: wanted[2].then(|| totals(kernels, gradient, output)),
     }
 }
 
 /// The sum of every channel.
-pub fn totals(x: &[f32], channels: usize) -> Vec<f32> {
-    moments(x, channels).into_iter().map(|[sum, _]| sum as f32).collect()
+fn totals(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<f32> {
+    moments(kernels, x, channels).into_iter().map(|[sum, _]| sum as f32).collect()
 }
 
 /// Sum and sum of squares of every channel.
-fn moments(x: &[f32], channels: usize) -> Vec<[f64; 2]> {
+fn moments(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<[f64; 2]> {
     let mut moments = vec![[0.0; 2]; channels];
     let mut part = vec![0.0f32; 2 * channels];
     for run in x.chunks(RUN * channels) {
         part.fill(0.0);
         let (sum, square) = part.split_at_mut(channels);
         // SAFETY: whole pixels of whole lanes of channels.
-        unsafe { (kernels().sums)(run.as_ptr(), run.len() / channels, channels, sum.as_mut_ptr(), square.as_mut_ptr()) };
+        unsafe { (kernels.sums)(run.as_ptr(), run.len() / channels, channels, sum.as_mut_ptr(), square.as_mut_ptr()) };
         for (c, moment) in moments.iter_mut().enumerate() {
             moment[0] += f64::from(sum[c]);
             moment[1] += f64::from(square[c]);
@@ -124,13 +124,13 @@ fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 2
 
 /// Group norm over 32 groups, then `x * scale + shift` (`[batch, channel]` each) and if so asked SiLU. With it come mean and inverse
 /// standard deviation of every image's groups, which the way back needs.
-pub fn norm(x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -> (Vec<f32>, Vec<[f64; 2]>) {
+pub fn norm(kernels: &Kernels, x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -> (Vec<f32>, Vec<[f64; 2]>) {
     let mut out = vec![0.0; x.len()];
     let mut all = Vec::with_capacity(batch * GROUPS);
     let (channels, length) = (scale.len() / batch, x.len() / batch);
     for (image, (from, to)) in x.chunks_exact(length).zip(out.chunks_exact_mut(length)).enumerate() {
         let of_image = image * channels..(image + 1) * channels;
-        let statistics = statistics(&moments(from, channels), length / channels);
+        let statistics = statistics(&moments(kernels, from, channels), length / channels);
         all.extend(&statistics);
         let [scale, shift] = folded(&statistics, &scale[of_image.clone()], &shift[of_image]);
         let run = Run {
@@ -145,13 +145,21 @@ pub fn norm(x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -
             silu,
         };
         // SAFETY: both are whole images of whole lanes of channels.
-        unsafe { (kernels().run)(&run) };
+        unsafe { (kernels.run)(&run) };
     }
     (out, all)
 }
 
 /// The gradients of [`norm`] by `x`, `scale` and `shift`, from its statistics.
-pub fn norm_back(x: &[f32], statistics: &[[f64; 2]], scale: &[f32], shift: &[f32], silu: bool, gradient: &[f32]) -> [Vec<f32>; 3] {
+pub fn norm_back(
+    kernels: &Kernels,
+    x: &[f32],
+    statistics: &[[f64; 2]],
+    scale: &[f32],
+    shift: &[f32],
+    silu: bool,
+    gradient: &[f32],
+) -> [Vec<f32>; 3] {
     let batch = statistics.len() / GROUPS;
     let mut by_x = vec![0.0; x.len()];
     let (mut by_scale, mut by_shift) = (Vec::with_capacity(scale.len()), Vec::with_capacity(scale.len()));
@@ -184,7 +192,7 @@ pub fn norm_back(x: &[f32], statistics: &[[f64; 2]], scale: &[f32], shift: &[f32
                 product: product.as_mut_ptr(),
             };
             // SAFETY: runs of equal length, whole pixels of whole lanes of channels.
-            unsafe { (kernels().run_back)(&call) };
+            unsafe { (kernels.run_back)(&call) };
             for (c, total) in sums.iter_mut().enumerate() {
                 total[0] += f64::from(sum[c]);
                 total[1] += f64::from(product[c]);
@@ -214,7 +222,7 @@ pub fn norm_back(x: &[f32], statistics: &[[f64; 2]], scale: &[f32], shift: &[f32
             shift: rest.as_ptr(),
         };
         // SAFETY: both are whole images of whole lanes of channels.
-        unsafe { (kernels().blend)(&call) };
+        unsafe { (kernels.blend)(&call) };
     }
     [by_x, by_scale, by_shift]
 }
