@@ -1,11 +1,12 @@
 //! Residual blocks, attention, and the stages that a UNet is a list of.
 
 use burn::module::Module;
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::module::{avg_pool2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{FloatDType, Tensor};
 
+use super::autodiff::Map;
 use super::layers::{Conv, GroupNorm, Linear, product, values};
 use super::parameters::{Init, ParameterError, Parameters};
 
@@ -65,30 +66,37 @@ impl ResBlock {
         })
     }
 
-    fn resampled(&self, x: Tensor<4>) -> Tensor<4> {
-        let [_, _, h, w] = x.dims();
-        match self.resample {
-            Resample::Keep => x,
-            Resample::Up => interpolate(x, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([2 * h, 2 * w])),
-            Resample::Down => avg_pool2d(x, AvgPoolOptions::new([2, 2]).with_stride([2, 2])),
+    fn resampled(&self, x: Map) -> Map {
+        let [n, c, h, w] = x.dims();
+        match (self.resample, x.channels_last()) {
+            (Resample::Keep, _) => x,
+            (Resample::Up, None) => {
+                x.through(|x| interpolate(x, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([2 * h, 2 * w])))
+            }
+            (Resample::Down, None) => x.through(|x| avg_pool2d(x, AvgPoolOptions::new([2, 2]).with_stride([2, 2]))),
+            (Resample::Up, Some(values)) => {
+                let pairs = values.clone().reshape([n, h, 1, w, 1, c]).expand([n, h, 2, w, 2, c]);
+                x.with(pairs.reshape([n, 2 * h, 2 * w, c]))
+            }
+            (Resample::Down, Some(values)) => {
+                let rows = values.clone().reshape([n * h / 2, 2, w * c]).mean_dim(1);
+                x.with(rows.reshape([n * h / 2 * w / 2, 2, c]).mean_dim(1).reshape([n, h / 2, w / 2, c]))
+            }
         }
     }
 
-    /// `x`: `[batch, in, height, width]`.
-    pub fn forward(&self, x: Tensor<4>, conditions: &Conditions) -> Tensor<4> {
-        let h = self.resampled(silu(self.in_norm.forward(x.clone())));
-        let h = self.in_conv.forward(h);
-        let mut map = self.out_norm.affine(&h);
+    pub fn forward(&self, x: Map, conditions: &Conditions) -> Map {
+        let h = self.in_conv.apply(self.resampled(self.in_norm.of(x.clone()).silu()));
         let [scale, shift] = halves(self.time.forward(conditions.time.clone()));
-        map = map.then(scale, shift);
+        let mut h = self.out_norm.of(h).then(scale, shift);
         if let (Some(layer), Some(z)) = (&self.latent, &conditions.latent) {
             let [scale, shift] = halves(layer.forward(z.clone()));
-            map = map.then(scale, shift);
+            h = h.then(scale, shift);
         }
-        let h = self.out_conv.forward(silu(map.apply(h)));
+        let h = self.out_conv.apply(h.silu());
         let x = self.resampled(x);
         match &self.skip {
-            Some(conv) => conv.forward(x) + h,
+            Some(conv) => conv.apply(x) + h,
             None => x + h,
         }
     }
@@ -169,11 +177,41 @@ impl Attention {
         (rows, biases)
     }
 
+    /// Same shape out.
+    pub fn forward(&self, x: Map) -> Map {
+        let normed = self.norm.of(x.clone()).forward();
+        let mixed = match normed.channels_last() {
+            Some(values) => x.with(self.mixed_last(values.clone())),
+            None => normed.through(|values| self.mixed(values)),
+        };
+        x + mixed
+    }
+
+    /// `[batch, height, width, channel]`, same out.
+    fn mixed_last(&self, x: Tensor<4>) -> Tensor<4> {
+        let [n, h, w, c] = x.dims();
+        let (length, width) = (h * w, c / self.heads);
+        let qkv = self.qkv.rows(x.reshape([n * length, c]));
+        // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
+        let split = |i: usize| -> Tensor<4> {
+            let part = if self.new_order {
+                qkv.clone().reshape([n, length, 3, self.heads, width]).slice([0..n, 0..length, i..i + 1])
+            } else {
+                qkv.clone().reshape([n, length, self.heads, 3, width]).slice([0..n, 0..length, 0..self.heads, i..i + 1])
+            };
+            part.reshape([n, length, self.heads, width]).swap_dims(1, 2)
+        };
+        let scale = 1.0 / (width as f64).sqrt();
+        let scores = (split(0) * scale).matmul(split(1).swap_dims(2, 3));
+        let mixed = softmax(scores, 3).matmul(split(2)).swap_dims(1, 2).reshape([n * length, c]);
+        self.proj_out.rows(mixed).reshape([n, h, w, c])
+    }
+
     /// `[batch, channel, height, width]`, same out.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn mixed(&self, x: Tensor<4>) -> Tensor<4> {
         let [n, c, h, w] = x.dims();
         let (length, width) = (h * w, c / self.heads);
-        let qkv = self.qkv.forward(self.norm.forward(x.clone()).reshape([n, c, length]));
+        let qkv = self.qkv.forward(x.reshape([n, c, length]));
         // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
         let split = |i: usize| -> Tensor<4> {
             if self.new_order {
@@ -189,7 +227,7 @@ impl Attention {
         let scores = split(0).swap_dims(2, 3).matmul(split(1)) * scale;
         let mixed = softmax(scores, 3).matmul(split(2).swap_dims(2, 3));
         let mixed = mixed.swap_dims(2, 3).reshape([n, c, length]);
-        x + self.proj_out.forward(mixed).reshape([n, c, h, w])
+        self.proj_out.forward(mixed).reshape([n, c, h, w])
     }
 }
 
@@ -211,6 +249,12 @@ impl PointwiseConv {
                 compute: p.compute(),
             })
         })
+    }
+
+    /// `[rows, in]` to `[rows, out]`.
+    fn rows(&self, x: Tensor<2>) -> Tensor<2> {
+        let [output, input, _] = self.weight.dims();
+        product(x, self.weight.val().reshape([output, input]).transpose(), self.compute) + self.bias.val().unsqueeze()
     }
 
     /// `[batch, in, length]` to `[batch, out, length]`.
@@ -242,10 +286,10 @@ impl Stage {
         Self { layers }
     }
 
-    pub fn forward(&self, mut x: Tensor<4>, conditions: &Conditions) -> Tensor<4> {
+    pub fn forward(&self, mut x: Map, conditions: &Conditions) -> Map {
         for layer in &self.layers {
             x = match layer {
-                Layer::Conv(conv) => conv.forward(x),
+                Layer::Conv(conv) => conv.apply(x),
                 Layer::ResBlock(block) => block.forward(x, conditions),
                 Layer::Attention(attention) => attention.forward(x),
             };

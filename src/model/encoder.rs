@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::silu;
 
+use super::autodiff::Map;
 use super::blocks::Attention;
 use super::config::EncoderKind;
 use super::layers::{Conv, GroupNorm, Linear};
@@ -58,14 +58,16 @@ impl Encoder {
     }
 
     /// `[batch, 3, size, size]` in [-1, 1] to `[batch, latent]`.
-    pub fn forward(&self, mut x: Tensor<4>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let mut x = Map::new(x);
         for stage in &self.stages {
-            x = stage.conv.forward(x);
+            x = stage.conv.apply(x);
             if let Some(attention) = &stage.attention {
                 x = attention.forward(x);
             }
-            x = silu(stage.norm.forward(x));
+            x = stage.norm.of(x).silu();
         }
+        let x = x.into_tensor();
         let [n, c, h, w] = x.dims();
         self.head.forward(x.reshape([n, c * h * w]))
     }

@@ -1,10 +1,13 @@
 //! The layers that every network here is made of, with their parameters in the published layout.
 
 use burn::module::{Module, Param};
+use burn::tensor::activation::silu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, FloatDType, Tensor};
 
+use super::autodiff::{self, Map};
+use super::cpu::LANE;
 use super::parameters::{Init, ParameterError, Parameters};
 
 /// Groups of every group norm in the published networks.
@@ -50,6 +53,29 @@ impl Conv {
                 compute: p.compute(),
             })
         })
+    }
+
+    /// As [`Conv::forward`].
+    pub fn apply(&self, x: Map) -> Map {
+        let [output, input, kernel, _] = self.weight.dims();
+        let whole = input.is_multiple_of(LANE) && output.is_multiple_of(LANE) && self.compute.is_none();
+        let Some(values) = x.channels_last().filter(|_| whole) else { return x.through(|x| self.forward(x)) };
+        let [n, h, w, _] = values.dims();
+        match (kernel, self.stride) {
+            (3, 1) => x.with(autodiff::convolution(values.clone(), self.weight.val(), self.bias.val())),
+            // All of it, and of that every other pixel: four times the work, which Winograd's filtering takes off again.
+            (3, 2) if h.is_multiple_of(2) && w.is_multiple_of(2) => {
+                let all = autodiff::convolution(values.clone(), self.weight.val(), self.bias.val());
+                let pairs = all.reshape([n * h / 2, 2, w / 2, 2 * output]);
+                x.with(pairs.slice([0..n * h / 2, 0..1, 0..w / 2, 0..output]).reshape([n, h / 2, w / 2, output]))
+            }
+            (1, 1) => {
+                let weight = self.weight.val().reshape([output, input]).transpose();
+                let product = values.clone().reshape([n * h * w, input]).matmul(weight) + self.bias.val().unsqueeze();
+                x.with(product.reshape([n, h, w, output]))
+            }
+            _ => x.through(|x| self.forward(x)),
+        }
     }
 
     /// `[batch, in, height, width]` to `[batch, out, height / stride, width / stride]`.
@@ -137,8 +163,22 @@ impl GroupNorm {
         })
     }
 
+    /// The normalisation of this map, to be applied to it by [`Normalised::forward`] or [`Normalised::silu`].
+    pub fn of(&self, x: Map) -> Normalised {
+        let [n, c, ..] = x.dims();
+        let affine = match x.channels_last() {
+            // The rest is part of the same operation.
+            Some(_) => {
+                let [scale, shift] = [&self.weight, &self.bias].map(|param| param.val().reshape([1, c]).expand([n, c]));
+                Affine { scale, shift }
+            }
+            None => self.affine(&x.clone().into_tensor()),
+        };
+        Normalised { x, affine }
+    }
+
     /// The normalisation of this `[batch, channel, height, width]` as a per-channel map, not yet applied.
-    pub fn affine(&self, x: &Tensor<4>) -> Affine {
+    fn affine(&self, x: &Tensor<4>) -> Affine {
         let [n, c, h, w] = x.dims();
         let per_group = c / GROUPS;
         let grouped = x.clone().reshape([n, GROUPS, per_group * h * w]);
@@ -152,12 +192,40 @@ impl GroupNorm {
         Affine { scale: scale.reshape([n, c]), shift: shift.reshape([n, c]) }
     }
 
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.affine(&x).apply(x)
-    }
-
     pub fn channels(&self) -> usize {
         self.channels
+    }
+}
+
+/// A feature map that is about to be normalised.
+#[derive(Debug, Clone)]
+pub struct Normalised {
+    x: Map,
+    /// What is left to do: all of it, or all but the normalisation, by the order of the map.
+    affine: Affine,
+}
+
+impl Normalised {
+    /// As [`Affine::then`].
+    pub fn then(self, scale: Tensor<2>, shift: Tensor<2>) -> Self {
+        Self { affine: self.affine.then(scale, shift), x: self.x }
+    }
+
+    pub fn forward(self) -> Map {
+        self.finish(false)
+    }
+
+    /// With SiLU.
+    pub fn silu(self) -> Map {
+        self.finish(true)
+    }
+
+    fn finish(self, with_silu: bool) -> Map {
+        let Self { x, affine } = self;
+        match x.channels_last() {
+            Some(values) => x.with(autodiff::norm(values.clone(), affine.scale, affine.shift, with_silu)),
+            None => x.through(|x| if with_silu { silu(affine.apply(x)) } else { affine.apply(x) }),
+        }
     }
 }
 

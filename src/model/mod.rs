@@ -3,6 +3,7 @@
 //! Everything is driven by a [`ModelConfig`]; every parameter is asked for by its published name through [`Parameters`], which
 //! is the one place that knows where weights come from (a checkpoint or a random initialisation).
 
+mod autodiff;
 pub mod autoencoder;
 pub mod blocks;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod parameters;
 pub mod prediction;
 pub mod unet;
 
+pub use autodiff::Map;
 pub use autoencoder::{Autoencoder, Cost, Guidance};
 pub use config::{DenoiserConfig, EncoderKind, LatentDpmConfig, ModelConfig};
 pub use encoder::Encoder;

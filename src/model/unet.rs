@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
 
+use super::autodiff::Map;
 use super::blocks::{Attention, Conditions, Layer, ResBlock, ResBlockShape, Resample, Stage};
 use super::config::{DenoiserConfig, ModelConfig};
 use super::latent_map::LatentMap;
@@ -118,9 +119,9 @@ impl EncoderHalf {
     }
 
     /// The features at the bottom and the skips, first block first.
-    fn forward(&self, x: Tensor<4>, conditions: &Conditions) -> Vec<Tensor<4>> {
+    fn forward(&self, x: Tensor<4>, conditions: &Conditions) -> Vec<Map> {
         let mut features = Vec::with_capacity(self.input_blocks.len());
-        let mut h = x;
+        let mut h = Map::new(x);
         for block in &self.input_blocks {
             h = block.forward(h, conditions);
             features.push(h.clone());
@@ -175,15 +176,15 @@ impl DecoderHalf {
         Ok(Self { middle_block, output_blocks, out_norm, out_conv })
     }
 
-    fn forward(&self, features: &[Tensor<4>], conditions: &Conditions) -> Tensor<4> {
+    fn forward(&self, features: &[Map], conditions: &Conditions) -> Tensor<4> {
         let mut skips = features.iter().rev();
         let bottom = skips.clone().next().expect("the downward path has at least one block").clone();
         let mut h = self.middle_block.forward(bottom, conditions);
         for block in &self.output_blocks {
             let skip = skips.next().expect("as many skips as output blocks").clone();
-            h = block.forward(Tensor::cat(vec![h, skip], 1), conditions);
+            h = block.forward(h.cat(skip), conditions);
         }
-        self.out_conv.forward(silu(self.out_norm.forward(h)))
+        self.out_conv.apply(self.out_norm.of(h).silu()).into_tensor()
     }
 }
 
@@ -210,7 +211,7 @@ impl Denoiser {
         self.finish(&features, &conditions, x_t, timesteps)
     }
 
-    fn finish(&self, features: &[Tensor<4>], conditions: &Conditions, x_t: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
+    fn finish(&self, features: &[Map], conditions: &Conditions, x_t: Tensor<4>, timesteps: &[usize]) -> Tensor<4> {
         let head = unfold_patches(self.decoder_half.forward(features, conditions), self.patch);
         self.heads.noise(head, x_t, timesteps)
     }
@@ -251,13 +252,13 @@ impl ShiftDecoder {
         self.gradients_of(&features, &plain, timesteps, latents)
     }
 
-    fn begin(&self, x_t: &Tensor<4>, timesteps: &[usize]) -> (Vec<Tensor<4>>, Conditions) {
+    fn begin(&self, x_t: &Tensor<4>, timesteps: &[usize]) -> (Vec<Map>, Conditions) {
         let Denoiser { encoder_half, patch, .. } = &self.denoiser;
         let plain = Conditions { time: encoder_half.embed(timesteps, &x_t.device()), latent: None };
         (encoder_half.forward(fold_patches(x_t.clone(), *patch), &plain), plain)
     }
 
-    fn gradients_of(&self, features: &[Tensor<4>], plain: &Conditions, timesteps: &[usize], latents: &[Tensor<2>]) -> Vec<Tensor<4>> {
+    fn gradients_of(&self, features: &[Map], plain: &Conditions, timesteps: &[usize], latents: &[Tensor<2>]) -> Vec<Tensor<4>> {
         let Denoiser { patch, heads, .. } = &self.denoiser;
         let gradient = |z: &Tensor<2>| {
             let latent = silu(self.shift.label_emb.forward(z.clone()));
@@ -271,8 +272,8 @@ impl ShiftDecoder {
 
 impl ShiftHalf {
     /// The downward path's features as this half reads them: with the latent's map on those of the first level.
-    fn features(&self, features: &[Tensor<4>], z: &Tensor<2>) -> Vec<Tensor<4>> {
-        let Some(map) = self.latent_map.as_ref().map(|map| map.forward(z.clone())) else { return features.to_vec() };
+    fn features(&self, features: &[Map], z: &Tensor<2>) -> Vec<Map> {
+        let Some(map) = self.latent_map.as_ref().map(|map| Map::new(map.forward(z.clone()))) else { return features.to_vec() };
         let top = features.first().map(|f| f.dims());
         features.iter().map(|f| if Some(f.dims()) == top { f.clone() + map.clone() } else { f.clone() }).collect()
     }

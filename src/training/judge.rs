@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::activation::{relu, sigmoid, silu};
+use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::module::{adaptive_avg_pool2d, interpolate};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -23,7 +23,7 @@ use super::parts::{Divide, cut};
 use super::run::{self, Progress, Stage, StageKind};
 use super::{Hyperparameters, ImageSet, Learner, Limits, RunConfig, RunFolder, TrainError};
 use crate::model::layers::{Conv, GroupNorm, Linear};
-use crate::model::{ParameterError, Parameters};
+use crate::model::{Map, ParameterError, Parameters};
 
 /// The side at which features are averaged.
 const LAST_SIDE: usize = 4;
@@ -95,13 +95,15 @@ impl Judge {
     }
 
     /// A logit an attribute, `[batch, attribute]`, of photos `[batch, 3, size, size]` of the judge's size, in [-1, 1].
-    pub fn forward(&self, mut x: Tensor<4>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let mut x = Map::new(x);
         for level in &self.levels {
-            x = silu(level.norm.forward(level.down.forward(x)));
+            x = level.norm.of(level.down.apply(x)).silu();
             if let Some((conv, norm)) = &level.residual {
-                x = x.clone() + conv.forward(silu(norm.forward(x)));
+                x = x.clone() + conv.apply(norm.of(x).silu());
             }
         }
+        let x = x.into_tensor();
         let [n, c, h, w] = x.dims();
         self.head.forward(x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c]))
     }

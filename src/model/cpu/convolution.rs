@@ -1,9 +1,9 @@
 //! 3 x 3 convolutions with padding 1 over channels-last feature maps, directly or through Winograd's minimal filtering.
 
 use super::buffer::{Aligned, Buffer, Pool};
-use super::kernels::{Block, Kernels, P, Q, TileIn, TileOut};
+use super::kernels::{Block, Filters, Kernels, Outer, TileIn, TileOut, f4_filter};
 use super::lanes::LANE;
-use super::matrix::{Packed, Shared, Storage, in_parallel, rows_of_blocks};
+use super::matrix::{Packed, Shared, Storage, in_parallel, outer_of_blocks, rows_of_blocks};
 
 /// A feature map with a border of zeros, `[batch, rows, columns, channels]`: the picture's pixel `(y, x)` is at `(y + 1, x + 1)`.
 ///
@@ -103,6 +103,22 @@ impl Convolution {
             Method::Winograd4 => transformed(input, output, storage, &f4_filter(), at),
         };
         Self { method, bias: Aligned::padded(bias, packed.width()), weights: packed, input, stride }
+    }
+
+    /// One of weights that change with every step: in 32 bits, through F(4x4, 3x3) at any side. `input` channels, a multiple of 16.
+    ///
+    /// `taps(i, o, to)` writes the nine weights from channel `i` to sixteen channels of the output, from `o` on.
+    pub fn in_training(kernels: &Kernels, input: usize, bias: &[f32], taps: impl Fn(usize, usize, &mut [[f32; LANE]; 9])) -> Self {
+        let weights = Packed::by_panels(36 * input, bias.len(), |panel, rows| {
+            let mut nine = [[0.0; LANE]; 9];
+            for i in 0..input {
+                taps(i, panel * LANE, &mut nine);
+                let call = Filters { taps: nine.as_mut_ptr().cast(), domain: rows[i..].as_mut_ptr().cast(), position: input * LANE };
+                // SAFETY: a panel has a row for each channel at all 36 positions.
+                unsafe { (kernels.filters[0])(&call) };
+            }
+        });
+        Self { method: Method::Winograd4, bias: Aligned::padded(bias, weights.width()), weights, input, stride: 1 }
     }
 
     /// Channels of the output in memory: the convolution's own, filled up to a multiple of 16.
@@ -250,6 +266,89 @@ impl Convolution {
     }
 }
 
+/// The gradient by the weights of a convolution, for each position of F(4x4, 3x3)'s domain a matrix `[input, output]`, and what takes it
+/// out of the domain again.
+///
+/// A product in the domain is the convolution whichever of its three sides is sought, so this too has four times fewer multiplications.
+pub struct ByWeights {
+    domain: Buffer,
+    input: usize,
+    output: usize,
+}
+
+impl ByWeights {
+    /// `x`: what was convolved; `gradient`: by the result, of the same size. Both have multiples of 16 channels.
+    pub fn new(kernels: &Kernels, pool: &Pool, x: &Padded, gradient: &Padded) -> Self {
+        let (input, output) = (x.channels, gradient.channels);
+        assert_eq!([x.batch, x.height, x.width], [gradient.batch, gradient.height, gradient.width]);
+        assert!(input.is_multiple_of(LANE) && output.is_multiple_of(LANE));
+        let (rows, columns) = (x.height.div_ceil(4), x.width.div_ceil(4));
+        let tiles = x.batch * rows * columns;
+        let groups = tiles.div_ceil(tiles_at_once(36, input.max(output)));
+        let mut domain = pool.take(36 * input * output);
+        let mut first = 0;
+        for group in 0..groups {
+            let count = (tiles - first).div_ceil(groups - group);
+            let sides = [(x, 0, kernels.tile_in[1]), (gradient, 1, kernels.tile_back)];
+            let transformed = sides.map(|(map, border, transform)| {
+                let position = count * map.channels + LANE;
+                let mut to = pool.take(36 * position);
+                for tile in 0..count {
+                    let (image, y, left) =
+                        ((first + tile) / (rows * columns), (first + tile) / columns % rows * 4, (first + tile) % columns * 4);
+                    let call = TileIn {
+                        from: map.values[map.offset(image, y + border, left + border)..].as_ptr(),
+                        row: map.row(),
+                        pixel: map.channels,
+                        channels: map.channels,
+                        to: to[tile * map.channels..].as_mut_ptr(),
+                        position,
+                    };
+                    // SAFETY: padded maps hold whole tiles, and `to` has room for all of them at every position.
+                    unsafe { transform(&call) };
+                }
+                (to, position)
+            });
+            let [(from, from_position), (by, by_position)] = &transformed;
+            for position in 0..36 {
+                let block = Outer {
+                    a: from[position * from_position..].as_ptr(),
+                    a_stride: input,
+                    b: by[position * by_position..].as_ptr(),
+                    b_stride: output,
+                    depth: count,
+                    c: domain[position * input * output..].as_mut_ptr(),
+                    c_stride: output,
+                    add: first > 0,
+                };
+                // SAFETY: both hold `count` rows for each position, and the result a matrix.
+                unsafe { outer_of_blocks(kernels, block, input, output) };
+            }
+            first += count;
+        }
+        Self { domain, input, output }
+    }
+
+    /// `[output, input, 3, 3]`.
+    pub fn weights(mut self, kernels: &Kernels) -> Vec<f32> {
+        let (input, output) = (self.input, self.output);
+        let mut weights = vec![0.0; output * input * 9];
+        let mut taps = [[0.0; LANE]; 9];
+        for (panel, weights) in weights.chunks_exact_mut(LANE * input * 9).enumerate() {
+            for i in 0..input {
+                let domain = self.domain[i * output + panel * LANE..].as_mut_ptr();
+                // SAFETY: there is a matrix for each of the 36 positions.
+                unsafe { (kernels.filters[1])(&Filters { taps: taps.as_mut_ptr().cast(), domain, position: input * output }) };
+                for (j, filters) in weights.chunks_exact_mut(input * 9).enumerate() {
+                    let to: &mut [f32; 9] = filters[9 * i..].first_chunk_mut().expect("nine weights a filter");
+                    *to = taps.map(|tap| tap[j]);
+                }
+            }
+        }
+        weights
+    }
+}
+
 /// Tiles whose transforms are in memory together: few enough for the second-level cache, enough to use each weight many times.
 fn tiles_at_once(positions: usize, channels: usize) -> usize {
     const BYTES: usize = 1 << 20;
@@ -280,13 +379,3 @@ fn transformed<'a, const N: usize>(
 }
 
 const F2_FILTER: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-
-/// The filter transform that belongs to the points 0, `+-P`, `+-Q` and infinity.
-fn f4_filter() -> [[f64; 3]; 6] {
-    let (p, q) = (f64::from(P), f64::from(Q));
-    let row = |x: f64, other: f64| {
-        let norm = 2.0 * x * x * (x * x - other * other);
-        [1.0 / norm, x / norm, x * x / norm]
-    };
-    [[1.0 / (p * p * q * q), 0.0, 0.0], row(p, q), row(-p, q), row(q, p), row(-q, p), [0.0, 0.0, 1.0]]
-}

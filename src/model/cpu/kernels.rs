@@ -72,6 +72,62 @@ pub struct TileOut {
     pub width: usize,
 }
 
+/// One block of a product whose left matrix is read by columns: `rows x (panels * 16)` results, each a sum over `depth` rows of both.
+///
+/// That is a gradient by weights: both matrices have a row for each pixel, and the pixels are what is summed over.
+pub struct Outer {
+    /// Row `k` of the left matrix starts at `a + k * a_stride`; its first floats belong to the rows of the result.
+    pub a: *const f32,
+    pub a_stride: usize,
+    /// Row `k` of the right matrix starts at `b + k * b_stride`.
+    pub b: *const f32,
+    pub b_stride: usize,
+    pub depth: usize,
+    pub c: *mut f32,
+    pub c_stride: usize,
+    /// Whether the product is added to what is in `c`.
+    pub add: bool,
+}
+
+/// Nine taps of sixteen filters on their way into F(4x4, 3x3)'s domain, or back.
+pub struct Filters {
+    /// `[9][16]`.
+    pub taps: *mut f32,
+    /// Position `p` of the domain is at `domain + p * position`.
+    pub domain: *mut f32,
+    pub position: usize,
+}
+
+/// The way back through a per-channel map and SiLU.
+pub struct RunBack {
+    /// What the map was applied to, and the gradient by what came out; both lie as `to`, channels beside each other.
+    pub from: *const f32,
+    pub gradient: *const f32,
+    /// The gradient by what SiLU was applied to.
+    pub to: *mut f32,
+    pub pixels: usize,
+    /// A multiple of 16.
+    pub channels: usize,
+    pub scale: *const f32,
+    pub shift: *const f32,
+    pub silu: bool,
+    /// For each channel the sum of `to`, and of `to` times `from`; added to.
+    pub sum: *mut f32,
+    pub product: *mut f32,
+}
+
+/// `to * scale + from * factor + shift`, channel by channel, in the place of `to`.
+pub struct Blend {
+    pub from: *const f32,
+    pub to: *mut f32,
+    pub pixels: usize,
+    /// A multiple of 16.
+    pub channels: usize,
+    pub scale: *const f32,
+    pub factor: *const f32,
+    pub shift: *const f32,
+}
+
 /// A run of pixels through a per-channel map.
 pub struct Run {
     pub from: *const f32,
@@ -87,6 +143,7 @@ pub struct Run {
 }
 
 type BlockFn = unsafe fn(&Block);
+type OuterFn = unsafe fn(&Outer);
 
 /// The inner loops for one instruction set.
 pub struct Kernels {
@@ -99,10 +156,18 @@ pub struct Kernels {
     pub block: [[BlockFn; MAX_ROWS]; 2],
     /// For one of integers.
     pub block_of_shorts: [[BlockFn; MAX_ROWS]; 2],
+    /// By panels and rows, as `block`.
+    pub outer: [[OuterFn; MAX_ROWS]; 2],
     /// Winograd F(2x2, 3x3) and F(4x4, 3x3).
     pub tile_in: [unsafe fn(&TileIn); 2],
     pub tile_out: [unsafe fn(&TileOut); 2],
+    /// The transpose of `tile_out`: pixels of a gradient into the Winograd domain.
+    pub tile_back: unsafe fn(&TileIn),
+    /// From taps to the domain, and its transpose.
+    pub filters: [unsafe fn(&Filters); 2],
     pub run: unsafe fn(&Run),
+    pub run_back: unsafe fn(&RunBack),
+    pub blend: unsafe fn(&Blend),
     /// Sums and sums of squares over `pixels` of `channels` (a multiple of 16), added to the two outputs.
     pub sums: unsafe fn(from: *const f32, pixels: usize, channels: usize, sum: *mut f32, square: *mut f32),
     /// Softmax in place over a row (its length a multiple of 16; `-inf` becomes 0).
@@ -141,6 +206,8 @@ pub fn available() -> Vec<&'static Kernels> {
 trait Winograd<const N: usize, const M: usize> {
     unsafe fn input<L: Lanes>(d: [L; N]) -> [L; N];
     unsafe fn output<L: Lanes>(m: [L; N]) -> [L; M];
+    /// The transpose of `output`.
+    unsafe fn back<L: Lanes>(y: [L; M]) -> [L; N];
 }
 
 /// F(2, 3) with the points 0, 1, -1 and infinity.
@@ -155,14 +222,18 @@ impl Winograd<4, 2> for F2 {
     unsafe fn output<L: Lanes>(m: [L; 4]) -> [L; 2] {
         unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
     }
+    #[inline(always)]
+    unsafe fn back<L: Lanes>(y: [L; 2]) -> [L; 4] {
+        unsafe { [y[0], y[0].add(y[1]), y[0].sub(y[1]), L::splat(0.0).sub(y[1])] }
+    }
 }
 
 /// F(4, 3) with the points 0, `+-P`, `+-Q` and infinity. With 3/4 and 3/2 the error is half that of the usual 1 and 2 (Barabasz et
 /// al., 2020, on choosing points), and all constants but one are exact.
 struct F4;
 
-pub const P: f32 = 0.75;
-pub const Q: f32 = 1.5;
+const P: f32 = 0.75;
+const Q: f32 = 1.5;
 
 impl Winograd<6, 4> for F4 {
     #[inline(always)]
@@ -197,6 +268,15 @@ impl Winograd<6, 4> for F4 {
                 sum_p.mul_add(L::splat(P * P), sum_q.mul(L::splat(Q * Q))),
                 difference_p.mul_add(L::splat(P * P * P), difference_q.mul_add(L::splat(Q * Q * Q), m5)),
             ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn back<L: Lanes>(y: [L; 4]) -> [L; 6] {
+        unsafe {
+            let [y0, y1, y2, y3] = y;
+            let (even_p, odd_p) = (y2.mul_add(L::splat(P * P), y0), y3.mul_add(L::splat(P * P), y1).mul(L::splat(P)));
+            let (even_q, odd_q) = (y2.mul_add(L::splat(Q * Q), y0), y3.mul_add(L::splat(Q * Q), y1).mul(L::splat(Q)));
+            [y0, even_p.add(odd_p), even_p.sub(odd_p), even_q.add(odd_q), even_q.sub(odd_q), y3]
         }
     }
 }
@@ -347,6 +427,146 @@ unsafe fn tile_out<L: Lanes, W: Winograd<N, M>, const N: usize, const M: usize>(
     }
 }
 
+// The second pass takes one element of every column.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn tile_back<L: Lanes, W: Winograd<N, M>, const N: usize, const M: usize>(t: &TileIn) {
+    unsafe {
+        for channel in (0..t.channels).step_by(LANE) {
+            let mut columns = [[L::splat(0.0); N]; M];
+            for (x, column) in columns.iter_mut().enumerate() {
+                let from = t.from.add(x * t.pixel + channel);
+                *column = W::back(std::array::from_fn(|y| L::load(from.add(y * t.row))));
+            }
+            for y in 0..N {
+                let row = W::back(std::array::from_fn(|x| columns[x][y]));
+                for (x, value) in row.into_iter().enumerate() {
+                    value.store(t.to.add((y * N + x) * t.position + channel));
+                }
+            }
+        }
+    }
+}
+
+/// The filter transform that belongs to the points 0, `+-P`, `+-Q` and infinity.
+pub fn f4_filter() -> [[f64; 3]; 6] {
+    let (p, q) = (f64::from(P), f64::from(Q));
+    let row = |x: f64, other: f64| {
+        let norm = 2.0 * x * x * (x * x - other * other);
+        [1.0 / norm, x / norm, x * x / norm]
+    };
+    [[1.0 / (p * p * q * q), 0.0, 0.0], row(p, q), row(-p, q), row(q, p), row(-q, p), [0.0, 0.0, 1.0]]
+}
+
+#[inline(always)]
+fn f4_filter_of_floats() -> [[f32; 3]; 6] {
+    f4_filter().map(|row| row.map(|v| v as f32))
+}
+
+#[inline(always)]
+unsafe fn filters_in<L: Lanes>(f: &Filters) {
+    unsafe {
+        let g = f4_filter_of_floats();
+        let weighted = |factors: &[f32; 3], of: [L; 3]| {
+            of[0].mul_add(L::splat(factors[0]), of[1].mul_add(L::splat(factors[1]), of[2].mul(L::splat(factors[2]))))
+        };
+        let taps: [L; 9] = std::array::from_fn(|tap| L::load(f.taps.add(tap * LANE)));
+        for (y, row) in g.iter().enumerate() {
+            let line = std::array::from_fn(|x| weighted(row, [taps[x], taps[3 + x], taps[6 + x]]));
+            for (x, column) in g.iter().enumerate() {
+                weighted(column, line).store(f.domain.add((6 * y + x) * f.position));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn filters_out<L: Lanes>(f: &Filters) {
+    unsafe {
+        let g = f4_filter_of_floats();
+        let mut taps = [[L::splat(0.0); 3]; 3];
+        for (y, row) in g.iter().enumerate() {
+            let mut line = [L::splat(0.0); 3];
+            for (x, column) in g.iter().enumerate() {
+                let value = L::load(f.domain.add((6 * y + x) * f.position));
+                for k in 0..3 {
+                    line[k] = value.mul_add(L::splat(column[k]), line[k]);
+                }
+            }
+            for k in 0..3 {
+                for l in 0..3 {
+                    taps[k][l] = line[l].mul_add(L::splat(row[k]), taps[k][l]);
+                }
+            }
+        }
+        for (tap, value) in taps.into_iter().flatten().enumerate() {
+            value.store(f.taps.add(tap * LANE));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn outer<L: Lanes, const ROWS: usize, const PANELS: usize>(call: &Outer) {
+    unsafe {
+        let mut sums = [[L::splat(0.0); PANELS]; ROWS];
+        for k in 0..call.depth {
+            let (a, b) = (call.a.add(k * call.a_stride), call.b.add(k * call.b_stride));
+            let columns: [L; PANELS] = std::array::from_fn(|p| L::load(b.add(p * LANE)));
+            for (i, row) in sums.iter_mut().enumerate() {
+                let value = L::splat(*a.add(i));
+                for p in 0..PANELS {
+                    row[p] = value.mul_add(columns[p], row[p]);
+                }
+            }
+        }
+        for (i, row) in sums.into_iter().enumerate() {
+            for (p, sum) in row.into_iter().enumerate() {
+                let to = call.c.add(i * call.c_stride + p * LANE);
+                let sum = if call.add { sum.add(L::load(to)) } else { sum };
+                sum.store(to);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn run_back<L: Lanes>(r: &RunBack) {
+    unsafe {
+        let one = L::splat(1.0);
+        for channel in (0..r.channels).step_by(LANE) {
+            let (scale, shift) = (L::load(r.scale.add(channel)), L::load(r.shift.add(channel)));
+            let (mut sum, mut product) = (L::load(r.sum.add(channel)), L::load(r.product.add(channel)));
+            for pixel in 0..r.pixels {
+                let offset = pixel * r.channels + channel;
+                let (from, mut gradient) = (L::load(r.from.add(offset)), L::load(r.gradient.add(offset)));
+                if r.silu {
+                    let u = from.mul_add(scale, shift);
+                    let sigmoid = one.div(exp(L::splat(0.0).sub(u)).add(one));
+                    gradient = gradient.mul(sigmoid.mul(u.mul_add(one.sub(sigmoid), one)));
+                }
+                gradient.store(r.to.add(offset));
+                sum = sum.add(gradient);
+                product = gradient.mul_add(from, product);
+            }
+            sum.store(r.sum.add(channel));
+            product.store(r.product.add(channel));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn blend<L: Lanes>(b: &Blend) {
+    unsafe {
+        for pixel in 0..b.pixels {
+            for channel in (0..b.channels).step_by(LANE) {
+                let (from, to) = (b.from.add(pixel * b.channels + channel), b.to.add(pixel * b.channels + channel));
+                let value = L::load(from).mul_add(L::load(b.factor.add(channel)), L::load(b.shift.add(channel)));
+                L::load(to).mul_add(L::load(b.scale.add(channel)), value).store(to);
+            }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn run<L: Lanes>(r: &Run) {
     unsafe {
@@ -415,6 +635,30 @@ macro_rules! instruction_set {
                 unsafe { super::block::<$lanes, N, ROWS, PANELS>(call) }
             }
             $(#[target_feature(enable = $feature)])?
+            unsafe fn outer<const ROWS: usize, const PANELS: usize>(call: &Outer) {
+                unsafe { super::outer::<$lanes, ROWS, PANELS>(call) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn tile_back(t: &TileIn) {
+                unsafe { super::tile_back::<$lanes, F4, 6, 4>(t) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn filters_in(f: &Filters) {
+                unsafe { super::filters_in::<$lanes>(f) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn filters_out(f: &Filters) {
+                unsafe { super::filters_out::<$lanes>(f) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn run_back(r: &RunBack) {
+                unsafe { super::run_back::<$lanes>(r) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn blend(b: &Blend) {
+                unsafe { super::blend::<$lanes>(b) }
+            }
+            $(#[target_feature(enable = $feature)])?
             unsafe fn tile_in_2(t: &TileIn) {
                 unsafe { super::tile_in::<$lanes, F2, 4, 2>(t) }
             }
@@ -449,9 +693,14 @@ macro_rules! instruction_set {
                 panels: $panels,
                 block: [[$(block::<f32, $r, 1>),*], [$(block::<f32, $r, $panels>),*]],
                 block_of_shorts: [[$(block::<i16, $r, 1>),*], [$(block::<i16, $r, $panels>),*]],
+                outer: [[$(outer::<$r, 1>),*], [$(outer::<$r, $panels>),*]],
                 tile_in: [tile_in_2, tile_in_4],
                 tile_out: [tile_out_2, tile_out_4],
+                tile_back,
+                filters: [filters_in, filters_out],
                 run,
+                run_back,
+                blend,
                 sums,
                 softmax,
             };

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::buffer::Aligned;
-use super::kernels::{Block, Kernels, Right};
+use super::kernels::{Block, Kernels, Outer, Right};
 use super::lanes::LANE;
 
 /// How a matrix is kept.
@@ -78,6 +78,15 @@ impl Packed {
             }
         };
         Self { depth, columns, data }
+    }
+
+    /// `fill(panel, values)` writes the rows of one panel, sixteen floats each, whole or not: the rest is zero.
+    pub fn by_panels(depth: usize, columns: usize, fill: impl Fn(usize, &mut [[f32; LANE]])) -> Self {
+        let mut values = Aligned::zeros(columns.div_ceil(LANE) * depth * LANE);
+        for (panel, values) in values.as_chunks_mut().0.chunks_exact_mut(depth).enumerate() {
+            fill(panel, values);
+        }
+        Self { depth, columns, data: Data::Floats(values) }
     }
 
     /// Panels of 16 columns.
@@ -175,6 +184,31 @@ pub unsafe fn rows_of_blocks(kernels: &Kernels, first: Block, rows: usize, panel
         // SAFETY: the caller's; `count` is between 1 and `kernels.rows`.
         unsafe { (kernel[panels - 1][count - 1])(&call) };
         done += count;
+    }
+}
+
+/// `c += a^T b`, or `c = a^T b`, for `rows` columns of `a` and `columns` (a multiple of 16) of `b`, in blocks as even as they can be.
+///
+/// # Safety
+///
+/// As for a single block: `a`, `b` and `c` are valid for what [`Outer`] says, for so many rows and columns.
+pub unsafe fn outer_of_blocks(kernels: &Kernels, first: Outer, rows: usize, columns: usize) {
+    let blocks = rows.div_ceil(kernels.rows);
+    for column in (0..columns).step_by(kernels.panels * LANE) {
+        let panels = kernels.panels.min((columns - column) / LANE);
+        let mut done = 0;
+        for block in 0..blocks {
+            let count = (rows - done).div_ceil(blocks - block);
+            let call = Outer {
+                a: first.a.wrapping_add(done),
+                b: first.b.wrapping_add(column),
+                c: first.c.wrapping_add(done * first.c_stride + column),
+                ..first
+            };
+            // SAFETY: the caller's; `count` is between 1 and `kernels.rows`.
+            unsafe { (kernels.outer[panels - 1][count - 1])(&call) };
+            done += count;
+        }
     }
 }
 

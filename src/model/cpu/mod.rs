@@ -1,7 +1,8 @@
 //! The networks on a CPU, without the tensor library: the same weights and the same mathematics, ahead of general-purpose runtimes.
 //!
-//! Training uses the modules in [`crate::model`], and graphics cards have kernels of their own ([`super::gpu`]). This room is made from
-//! those modules once they hold a model's weights, and serves forward passes only. What makes it fast:
+//! Graphics cards have kernels of their own ([`super::gpu`]). This room is made from the modules in [`crate::model`] once they hold a model's
+//! weights, and serves forward passes only; training uses those modules themselves, and of this room [`training`] alone: layers forwards
+//! and backwards, on the same kernels. What makes it fast:
 //!
 //! - Feature maps stay channels-last, as the kernels want them, through the whole network. Group norm, the modulations by timestep and
 //!   semantic latent, SiLU, resampling, the concatenation with a skip and the border that a convolution needs are one pass.
@@ -12,7 +13,7 @@
 //! - The two halves of a guided step run side by side, and each spreads over further threads where there are some.
 //!
 //! From the bottom up: [`lanes`] (sixteen floats), [`kernels`] (inner loops for AVX-512, AVX2 and any machine), [`matrix`],
-//! [`convolution`], [`map`] and [`attention`] (layers), [`network`].
+//! [`convolution`], [`map`] and [`attention`] (layers), [`network`]; and [`training`].
 
 mod attention;
 mod buffer;
@@ -24,16 +25,19 @@ mod matrix;
 mod network;
 #[cfg(test)]
 mod tests;
+pub(super) mod training;
 
+pub(super) use kernels::kernels;
+pub(super) use lanes::LANE;
 pub use matrix::Storage;
 pub use network::{Decoder, Encoder, Noisy};
 
 /// GFLOP/s of a matrix product large enough to be at its best, on all threads: what the machine can do at most.
 pub fn peak_gflops() -> f64 {
-    matrix::peak_gflops(kernels::kernels())
+    matrix::peak_gflops(kernels())
 }
 
 /// The instruction set that the networks use on this machine.
 pub fn instruction_set() -> &'static str {
-    kernels::kernels().name
+    kernels().name
 }

@@ -9,6 +9,7 @@ use super::convolution::{Base, Convolution, Method, Padded};
 use super::kernels::available;
 use super::matrix::Storage;
 use super::network::{Decoder, Encoder, Noisy};
+use super::training;
 use crate::diffusion::{Betas, ScheduleConfig};
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, ShiftDecoder, encoder};
 
@@ -87,34 +88,89 @@ proptest! {
 }
 
 /// Every kind of layer in every layout: two levels with resampling, attention in both head orders and with heads narrower than a
-/// lane, patches, velocities, maps that the latent draws, several images with different timesteps, both encoders.
-#[test]
-fn networks_agree_with_the_tensor_library() {
-    let device = Device::flex();
-    for (image_size, patch, encoder, prediction, num_heads, new_order, multiplier, latent_map) in [
+/// lane, patches, velocities, maps that the latent draws, both encoders.
+fn configurations() -> [ModelConfig; 3] {
+    [
         (64, 8, EncoderKind::Celeba64, Prediction::Noise, 4, false, vec![1, 2], 0),
         (128, 8, EncoderKind::Ffhq128, Prediction::Velocity, 2, true, vec![1, 3, 2], 3),
         (64, 4, EncoderKind::Celeba64, Prediction::Image, 1, false, vec![1, 1, 1], 16),
-    ] {
-        let config = ModelConfig {
-            image_size,
-            patch,
-            prediction,
-            latent_dim: 40,
-            latent_map,
-            encoder,
-            denoiser: DenoiserConfig {
-                base_channel: 32,
-                channel_multiplier: multiplier,
-                num_residual_blocks_of_a_block: 1,
-                attention_resolutions: vec![2],
-                num_heads,
-                head_channel: -1,
-                use_new_attention_order: new_order,
-            },
-            schedule: ScheduleConfig { timesteps: 1000, betas: Betas::Linear },
-            latent_dpm: None,
+    ]
+    .map(|(image_size, patch, encoder, prediction, num_heads, new_order, multiplier, latent_map)| ModelConfig {
+        image_size,
+        patch,
+        prediction,
+        latent_dim: 40,
+        latent_map,
+        encoder,
+        denoiser: DenoiserConfig {
+            base_channel: 32,
+            channel_multiplier: multiplier,
+            num_residual_blocks_of_a_block: 1,
+            attention_resolutions: vec![2],
+            num_heads,
+            head_channel: -1,
+            use_new_attention_order: new_order,
+        },
+        schedule: ScheduleConfig { timesteps: 1000, betas: Betas::Linear },
+        latent_dpm: None,
+    })
+}
+
+/// Layers in training with every instruction set; [`crate::model::autodiff`] compares the best with the tensor library.
+#[test]
+fn instruction_sets_train_alike() {
+    for (batch, height, width, input, output) in [(2, 5, 7, 32, 48), (1, 9, 4, 64, 96), (3, 2, 2, 96, 32)] {
+        let pixels = batch * height * width;
+        let (x, gradient) = (random(pixels * input, 1), random(pixels * output, 2));
+        let (weight, bias) = (random(output * input * 9, 3), random(output, 4));
+        let (scale, shift, by_norm) = (random(batch * input, 5), random(batch * input, 6), random(pixels * input, 7));
+        let results = |kernels| {
+            let size = [batch, height, width];
+            let back = training::convolution_back(kernels, &x, size, &weight, &gradient, [true; 3]);
+            let (normed, statistics) = training::norm(kernels, &x, batch, &scale, &shift, true);
+            let [by_x, by_scale, by_shift] = training::norm_back(kernels, &x, &statistics, &scale, &shift, true, &by_norm);
+            let convolved = training::convolution(kernels, &x, size, &weight, &bias);
+            let back = [back.x, back.weight, back.bias].map(|found| found.expect("it was asked for"));
+            [convolved, normed, by_x, by_scale, by_shift].into_iter().chain(back).collect::<Vec<_>>()
         };
+        let best = results(available()[0]);
+        for kernels in available() {
+            for (i, (got, want)) in results(kernels).iter().zip(&best).enumerate() {
+                let error = relative_error(got, want);
+                assert!(error < 1e-5, "{} {input} to {output}, {i}: {error:.1e}", kernels.name);
+            }
+        }
+    }
+}
+
+/// Where they are trained, networks are put together from other operations, in another order of memory ([`crate::model::autodiff`]).
+#[test]
+fn networks_in_training_agree_with_the_tensor_library() {
+    let device = Device::flex().autodiff();
+    for config in configurations() {
+        let Randomised { encoder, decoder } = Randomised::new(&config, &device);
+        let (batch, size) = (3, config.image_size);
+        let x = random(batch * 3 * size * size, 1);
+        let pass = |encoder: &encoder::Encoder, decoder: &ShiftDecoder, device: &Device| {
+            let x = Tensor::<4>::from_data(TensorData::new(x.clone(), [batch, 3, size, size]), device);
+            let z = encoder.forward(x.clone());
+            let (eps, gradient) = decoder.forward(x, &[7, 850, 20], z.clone());
+            [floats(z), floats(eps), floats(gradient)]
+        };
+        let (got, want) = (pass(&encoder, &decoder, &device), pass(&encoder.valid(), &decoder.valid(), &device.clone().inner()));
+        for (got, want) in got.iter().zip(&want) {
+            let error = relative_error(got, want);
+            assert!(error < 5e-5, "{size}: {error:.1e}");
+        }
+    }
+}
+
+/// Several images with different timesteps.
+#[test]
+fn networks_agree_with_the_tensor_library() {
+    let device = Device::flex();
+    for config in configurations() {
+        let image_size = config.image_size;
         let model = Randomised::new(&config, &device);
         let batch = 2;
         let (x, z) = (random(batch * 3 * image_size * image_size, 1), random(batch * 40, 2));

@@ -1,0 +1,310 @@
+//! Layers that are trained on a processor with this crate's own kernels ([`super::cpu`]), as operations of the tensor library with their
+//! gradients beside them.
+//!
+//! The library's own operations would do, and do on every other device: its convolutions are several times slower there, and a group norm
+//! made of elementwise operations reads and writes a feature map ten times each way. The mathematics is the same (`tests` below).
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::cpu::{kernels, training};
+
+/// Whether tensors of this device are differentiated on the processor.
+pub(super) fn is_ours(device: &Device) -> bool {
+    device.is_autodiff() && device.clone().inner() == Device::flex()
+}
+
+/// A 3 x 3 convolution with padding 1 over `x`, `[batch, height, width, input]`; `weight` is `[output, input, 3, 3]`. Both numbers of
+/// channels must be multiples of 16.
+pub(super) fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::trained_convolution(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
+}
+
+/// Group norm of `x`, `[batch, height, width, channel]`, then a map of its channels (`scale` and `shift`: `[batch, channel]`), and if so
+/// asked SiLU.
+pub(super) fn norm(x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, silu: bool) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::trained_norm(x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch(), silu))
+}
+
+#[backend_extension(Flex, Autodiff)]
+pub trait TrainedLayers: Backend {
+    fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self>;
+}
+
+type Plain = FloatTensor<Flex>;
+
+/// The values of tensors that are laid out row by row.
+fn floats(tensor: &Plain) -> &[f32] {
+    tensor.as_slice().expect("32-bit floats, row by row")
+}
+
+fn plain<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Plain {
+    Plain::from_data(TensorData::new(values, shape))
+}
+
+fn dims<const D: usize>(tensor: &Plain) -> [usize; D] {
+    let shape = tensor.layout().shape();
+    std::array::from_fn(|i| shape[i])
+}
+
+/// Row by row all of them.
+fn normed(x: &Plain, scale: &Plain, shift: &Plain, silu: bool) -> (Plain, Vec<[f64; 2]>) {
+    let size: [usize; 4] = dims(x);
+    let (out, statistics) = training::norm(kernels(), floats(x), size[0], floats(scale), floats(shift), silu);
+    (plain(out, size), statistics)
+}
+
+impl TrainedLayers for Flex {
+    fn trained_convolution(x: Plain, weight: Plain, bias: Plain) -> Plain {
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
+        let ([batch, height, width, _], [output]) = (dims(&x), dims(&bias));
+        let out = training::convolution(kernels(), floats(&x), [batch, height, width], floats(&weight), floats(&bias));
+        plain(out, [batch, height, width, output])
+    }
+
+    fn trained_norm(x: Plain, scale: Plain, shift: Plain, silu: bool) -> Plain {
+        let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.to_contiguous());
+        normed(&x, &scale, &shift, silu).0
+    }
+}
+
+impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
+    fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node), (bias, bias_node)) = (x.into_parts(), weight.into_parts(), bias.into_parts());
+        // Once, and not again on the way back.
+        let x = x.to_contiguous();
+        let out = Flex::trained_convolution(x.clone(), weight.clone(), bias);
+        match Convolution.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([x, weight], out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self> {
+        let ((x, x_node), (scale, scale_node), (shift, shift_node)) = (x.into_parts(), scale.into_parts(), shift.into_parts());
+        let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.to_contiguous());
+        let (out, statistics) = normed(&x, &scale, &shift, silu);
+        match Norm.prepare::<C>([x_node, scale_node, shift_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([x, scale, shift], statistics, silu), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Convolution;
+
+impl Backward<Flex, 3> for Convolution {
+    /// Input and weight.
+    type State = [Plain; 2];
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let [x, weight] = ops.state.map(|tensor| tensor.to_contiguous());
+        let [batch, height, width, _] = dims(&x);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let found = training::convolution_back(kernels(), floats(&x), [batch, height, width], floats(&weight), floats(&gradient), wanted);
+        let [by_x, by_weight, by_bias] = ops.parents;
+        if let (Some(node), Some(found)) = (by_x, found.x) {
+            gradients.register::<Flex>(node.id, plain::<4>(found, dims(&x)));
+        }
+        if let (Some(node), Some(found)) = (by_weight, found.weight) {
+            gradients.register::<Flex>(node.id, plain::<4>(found, dims(&weight)));
+        }
+        if let (Some(node), Some(found)) = (by_bias, found.bias) {
+            let output = found.len();
+            gradients.register::<Flex>(node.id, plain(found, [output]));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Norm;
+
+impl Backward<Flex, 3> for Norm {
+    /// Input, scale and shift, the groups' statistics, and whether there is SiLU.
+    type State = ([Plain; 3], Vec<[f64; 2]>, bool);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let ([x, scale, shift], statistics, silu) = ops.state;
+        let size: [usize; 4] = dims(&x);
+        let [by_x, by_scale, by_shift] =
+            training::norm_back(kernels(), floats(&x), &statistics, floats(&scale), floats(&shift), silu, floats(&gradient));
+        let [x_node, scale_node, shift_node] = ops.parents;
+        if let Some(node) = x_node {
+            gradients.register::<Flex>(node.id, plain(by_x, size));
+        }
+        for (node, found) in [(scale_node, by_scale), (shift_node, by_shift)] {
+            if let Some(node) = node {
+                gradients.register::<Flex>(node.id, plain(found, [size[0], size[3]]));
+            }
+        }
+    }
+}
+
+/// A feature map on its way through a network, in the order that its device computes in.
+#[derive(Debug, Clone)]
+pub struct Map {
+    values: Tensor<4>,
+    /// `[batch, height, width, channel]`, as this crate's own kernels want it, and not `[batch, channel, height, width]`.
+    channels_last: bool,
+}
+
+impl Map {
+    /// Of `[batch, channel, height, width]`.
+    pub fn new(x: Tensor<4>) -> Self {
+        match is_ours(&x.device()) && x.dtype() == DType::F32 {
+            true => Self { values: x.permute([0, 2, 3, 1]), channels_last: true },
+            false => Self { values: x, channels_last: false },
+        }
+    }
+
+    /// `[batch, channel, height, width]`.
+    pub fn into_tensor(self) -> Tensor<4> {
+        if self.channels_last { self.values.permute([0, 3, 1, 2]) } else { self.values }
+    }
+
+    /// `[batch, channel, height, width]`.
+    pub fn dims(&self) -> [usize; 4] {
+        let dims = self.values.dims();
+        if self.channels_last { [dims[0], dims[3], dims[1], dims[2]] } else { dims }
+    }
+
+    /// The values as they are, if the channels are last.
+    pub(super) fn channels_last(&self) -> Option<&Tensor<4>> {
+        self.channels_last.then_some(&self.values)
+    }
+
+    /// The same order of other values.
+    pub(super) fn with(&self, values: Tensor<4>) -> Self {
+        Self { values, channels_last: self.channels_last }
+    }
+
+    /// Something that wants channels first.
+    pub(super) fn through(self, layer: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Self {
+        let channels_last = self.channels_last;
+        let values = layer(self.into_tensor());
+        Self { values: if channels_last { values.permute([0, 2, 3, 1]) } else { values }, channels_last }
+    }
+
+    /// Channels of both, one after the other.
+    pub(super) fn cat(self, other: Self) -> Self {
+        let dim = if self.channels_last { 3 } else { 1 };
+        Self { values: Tensor::cat(vec![self.values, other.values], dim), channels_last: self.channels_last }
+    }
+}
+
+impl std::ops::Add for Map {
+    type Output = Self;
+
+    /// Two of the same order.
+    fn add(self, other: Self) -> Self {
+        Self { values: self.values + other.values, channels_last: self.channels_last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+    use burn::tensor::activation::silu;
+    use burn::tensor::module::conv2d;
+    use burn::tensor::ops::ConvOptions;
+
+    use super::*;
+    use crate::model::layers::GROUPS;
+
+    fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Normal(0.3, 1.0), device).require_grad()
+    }
+
+    /// `|got - want| / |want|`, Euclidean.
+    fn error<const D: usize>(got: Tensor<D>, want: Tensor<D>) -> f32 {
+        assert_eq!(got.dims(), want.dims());
+        let length = |t: Tensor<D>| t.square().sum().sqrt().into_scalar::<f32>();
+        length(got - want.clone()) / length(want).max(1e-12)
+    }
+
+    /// Output and gradients, as flat vectors, of a scalar that weighs every element of the output differently.
+    fn passes<const D: usize>(out: &Tensor<D>, inputs: [&dyn Fn(&burn::tensor::Gradients) -> Tensor<1>; 3]) -> Vec<Tensor<1>> {
+        let count: usize = out.dims().iter().product();
+        let flat: Tensor<1> = out.clone().reshape([count]);
+        let weights: Vec<f32> = (0..count).map(|i| ((i * 37 % 101) as f32 * 0.7).sin()).collect();
+        let gradients = (flat.clone() * Tensor::from_data(TensorData::new(weights, [count]), &out.device())).sum().backward();
+        let found = inputs.map(|input| input(&gradients));
+        std::iter::once(flat.inner()).chain(found).collect()
+    }
+
+    fn by<const D: usize>(input: &Tensor<D>) -> impl Fn(&burn::tensor::Gradients) -> Tensor<1> + '_ {
+        |gradients| {
+            let gradient = input.grad(gradients).expect("a gradient");
+            let count: usize = gradient.dims().iter().product();
+            gradient.reshape([count])
+        }
+    }
+
+    fn compare(what: &str, got: Vec<Tensor<1>>, want: Vec<Tensor<1>>) {
+        for (i, (got, want)) in got.into_iter().zip(want).enumerate() {
+            let error = error(got, want);
+            assert!(error < 1e-4, "{what}, {}: {error:.1e}", ["output", "first", "second", "third"][i]);
+        }
+    }
+
+    fn first(x: Tensor<4>) -> Tensor<4> {
+        x.permute([0, 3, 1, 2])
+    }
+
+    fn last(x: Tensor<4>) -> Tensor<4> {
+        x.permute([0, 2, 3, 1])
+    }
+
+    #[test]
+    fn convolutions_and_their_gradients_agree_with_the_tensor_library() {
+        let device = Device::flex().autodiff();
+        for [batch, height, width, input, output] in [
+            [1, 1, 1, 16, 16],
+            [2, 8, 8, 32, 48],
+            [3, 5, 7, 48, 16],
+            [1, 16, 16, 64, 64],
+            [5, 4, 4, 16, 96],
+            [2, 2, 13, 32, 32],
+            [9, 12, 3, 80, 112],
+        ] {
+            let (x, weight, bias) =
+                (random([batch, height, width, input], &device), random([output, input, 3, 3], &device), random([output], &device));
+            let inputs: [&dyn Fn(&burn::tensor::Gradients) -> Tensor<1>; 3] = [&by(&x), &by(&weight), &by(&bias)];
+            let got = passes(&convolution(x.clone(), weight.clone(), bias.clone()), inputs);
+            let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+            let want = passes(&last(conv2d(first(x.clone()), weight.clone(), Some(bias.clone()), options)), inputs);
+            compare(&format!("{batch} x {height} x {width}, {input} to {output}"), got, want);
+        }
+    }
+
+    #[test]
+    fn norms_and_their_gradients_agree_with_the_tensor_library() {
+        let device = Device::flex().autodiff();
+        for ([batch, height, width, channels], with_silu) in
+            [([1, 3, 1, 32], true), ([2, 8, 8, 64], true), ([3, 5, 7, 96], false), ([2, 16, 9, 192], true), ([4, 2, 3, 32], false)]
+        {
+            let x = random([batch, height, width, channels], &device);
+            let (scale, shift) = (random([batch, channels], &device), random([batch, channels], &device));
+            let inputs: [&dyn Fn(&burn::tensor::Gradients) -> Tensor<1>; 3] = [&by(&x), &by(&scale), &by(&shift)];
+            let got = passes(&norm(x.clone(), scale.clone(), shift.clone(), with_silu), inputs);
+            let grouped = first(x.clone()).reshape([batch, GROUPS, channels / GROUPS * height * width]);
+            let centred = grouped.clone() - grouped.mean_dim(2);
+            let deviation = (centred.clone().square().mean_dim(2) + 1e-5).sqrt();
+            let normed = (centred / deviation).reshape([batch, channels, height, width]);
+            let [scale, shift] = [&scale, &shift].map(|t| t.clone().reshape([batch, channels, 1, 1]));
+            let out = normed * scale + shift;
+            let want = passes(&last(if with_silu { silu(out) } else { out }), inputs);
+            compare(&format!("{batch} x {height} x {width}, {channels}"), got, want);
+        }
+    }
+}
