@@ -111,6 +111,8 @@ impl StudioApp {
     }
 
     pub(super) fn load_model(&mut self, folder: PathBuf) {
+        // The next start may be from another folder.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
         self.used_models.retain(|other| *other != folder);
         self.used_models.insert(0, folder.clone());
         self.used_models.truncate(RECENT);
