@@ -155,9 +155,14 @@ impl Editor {
             0 => values(self.model.semantic_latent(self.image_tensor(vec![0.0; 3 * side * side], 1)))?,
             _ => {
                 let noise = Tensor::cat(vec![self.noise(0); batch], 0);
-                let (eps, gradient) =
-                    self.model.guided(noise, &vec![self.model.schedule.len() - 1; batch], self.latent_tensor(z.repeat(batch), batch));
-                values(eps + gradient)?
+                let timesteps = vec![self.model.schedule.len() - 1; batch];
+                let step = || {
+                    let (eps, gradient) = self.model.guided(noise.clone(), &timesteps, self.latent_tensor(z.repeat(batch), batch));
+                    values(eps + gradient)
+                };
+                // A card's second pass is recorded.
+                step()?;
+                step()?
             }
         };
         debug_assert!(!seen.is_empty());

@@ -3,6 +3,7 @@
 //! Made from the networks that [`crate::model`] built, so that the architecture is written down once.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::DType;
@@ -274,11 +275,11 @@ impl Kept {
 /// All of a first step that the semantic latent has no part in.
 #[derive(Debug)]
 struct FirstStep {
+    /// No other of this network has it.
+    number: u64,
     x_t: Kept,
     timesteps: Vec<usize>,
     start: Start,
-    /// Of the shift half over it.
-    passes: Mutex<Recorder>,
 }
 
 impl FirstStep {
@@ -309,6 +310,8 @@ pub struct Network {
     ahead: Mutex<Vec<usize>>,
     first_steps: Mutex<VecDeque<Arc<FirstStep>>>,
     passes: Mutex<Recorder>,
+    /// First steps so far.
+    counter: AtomicU64,
     label_emb: Dense,
     /// The same as `time` from the embedding of the semantic latent, for the shift half.
     latent: Dense,
@@ -324,6 +327,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Network {
+    /// Images of a pass that is recorded: a pair.
+    const MOST_RECORDED: usize = 2;
+
     /// Convolutions and attention's products are in `compute`; what hangs on timestep or latent alone is in 32 bits.
     pub fn new(decoder: &unet::ShiftDecoder, config: &ModelConfig, compute: DType) -> Self {
         let half = &decoder.denoiser.encoder_half;
@@ -345,6 +351,7 @@ impl Network {
             ahead: Mutex::default(),
             first_steps: Mutex::default(),
             passes: Mutex::default(),
+            counter: AtomicU64::default(),
             label_emb: linear(&decoder.shift.label_emb),
             latent: modulations(plan.latent),
             latent_map: decoder.shift.latent_map.as_ref().map(|map| LatentMap::new(map, compute)),
@@ -367,30 +374,33 @@ impl Network {
         let times = self.times(on, timesteps);
         let whole = |x_t: &CubeTensor, times: Times, z: Option<&CubeTensor>| {
             let start = self.start(on, x_t, times);
-            let gradients = z.map(|z| self.gradients(on, x_t, &start, z));
+            let gradients = z.map(|z| self.gradients(on, x_t, &start.times, &start.features, z));
             let Kept([eps, _]) = start.eps;
             (eps, gradients)
         };
-        if !(times.modulations.shared && Self::is_told_slowly(x_t, z)) {
-            return whole(x_t, times, z);
-        }
-        let mut inputs = vec![Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
-        inputs.extend(z.map(Input::all));
-        let recorded = lock(&self.passes).repeat(on, &inputs, |inputs| {
-            let [x_t, modulations, factors, z @ ..] = inputs else { unreachable!("these are those above") };
-            let (eps, gradients) = whole(x_t, Times::of(modulations, factors), z.first());
-            std::iter::once(eps).chain(gradients).collect()
+        let recorded = self.is_recorded(x_t, &times, z).then(|| {
+            let mut inputs = vec![Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
+            inputs.extend(z.map(Input::all));
+            lock(&self.passes).repeat(on, &inputs, |inputs| {
+                let [x_t, modulations, factors, z @ ..] = inputs else { unreachable!("these are those above") };
+                let (eps, gradients) = whole(x_t, Times::of(modulations, factors), z.first());
+                std::iter::once(eps).chain(gradients).collect()
+            })
         });
-        match recorded.as_deref() {
+        match recorded.flatten().as_deref() {
             Some([eps, gradients @ ..]) => (eps.clone(), gradients.first().cloned()),
             _ => whole(x_t, times, z),
         }
     }
 
-    /// Whether telling the card of such a pass takes longer than it may take to run. A pass over many images has work enough, and its
-    /// recording would hold much memory.
-    fn is_told_slowly(x_t: &CubeTensor, z: Option<&CubeTensor>) -> bool {
-        z.unwrap_or(x_t).meta.shape()[0] <= 4
+    /// Whether telling the card of such a pass takes longer than it may take to run. A pass over many images has work enough, and needs
+    /// the memory.
+    fn is_recorded(&self, x_t: &CubeTensor, times: &Times, z: Option<&CubeTensor>) -> bool {
+        let few = z.unwrap_or(x_t).meta.shape()[0] <= Self::MOST_RECORDED;
+        if !few {
+            lock(&self.passes).clear();
+        }
+        few && times.modulations.shared
     }
 
     /// The same with latents for the first step of a decode. While sliders move, decode after decode starts from one `x_t`: everything but
@@ -404,7 +414,8 @@ impl Network {
         };
         let step = known.unwrap_or_else(|| {
             let start = self.start(on, x_t, self.times(on, timesteps));
-            Arc::new(FirstStep { x_t: Kept::new(x_t), timesteps: timesteps.to_vec(), start, passes: Mutex::default() })
+            let number = self.counter.fetch_add(1, Ordering::Relaxed);
+            Arc::new(FirstStep { number, x_t: Kept::new(x_t), timesteps: timesteps.to_vec(), start })
         });
         let mut steps = lock(&self.first_steps);
         steps.push_back(step.clone());
@@ -412,14 +423,21 @@ impl Network {
             steps.pop_front();
         }
         drop(steps);
-        // The step's own tensor: it lives as long as what is recorded of it.
-        let x_t = &step.x_t.tensor();
-        let gradients = |z: &CubeTensor| self.gradients(on, x_t, &step.start, z);
-        let recorded = match Self::is_told_slowly(x_t, Some(z)) {
-            true => lock(&step.passes).repeat(on, &[Input::all(z)], |inputs| inputs.iter().map(gradients).collect()),
-            false => None,
+        let Start { times, features, eps } = &step.start;
+        let recorded = self.is_recorded(x_t, times, Some(z)).then(|| {
+            let held = [Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
+            let held = held.into_iter().chain(features.iter().map(Input::all)).map(|input| input.of_version(step.number));
+            let inputs: Vec<Input> = std::iter::once(Input::all(z)).chain(held).collect();
+            lock(&self.passes).repeat(on, &inputs, |inputs| {
+                let [z, x_t, modulations, factors, features @ ..] = inputs else { unreachable!("these are those above") };
+                vec![self.gradients(on, x_t, &Times::of(modulations, factors), features, z)]
+            })
+        });
+        let gradients = match recorded.flatten().as_deref() {
+            Some([gradients]) => gradients.clone(),
+            _ => self.gradients(on, x_t, times, features, z),
         };
-        (step.start.eps.tensor(), recorded.and_then(|outputs| outputs.into_iter().next()).unwrap_or_else(|| gradients(z)))
+        (eps.tensor(), gradients)
     }
 
     fn start(&self, on: &Surface, x_t: &CubeTensor, times: Times) -> Start {
@@ -436,7 +454,7 @@ impl Network {
         Start { times, features, eps: Kept([eps.clone(), eps]) }
     }
 
-    fn gradients(&self, on: &Surface, x_t: &CubeTensor, Start { times, features, .. }: &Start, z: &CubeTensor) -> CubeTensor {
+    fn gradients(&self, on: &Surface, x_t: &CubeTensor, times: &Times, features: &[CubeTensor], z: &CubeTensor) -> CubeTensor {
         let batch = x_t.meta.shape()[0];
         let sets = z.meta.shape()[0] / batch;
         let mut shape = x_t.meta.shape().to_vec();

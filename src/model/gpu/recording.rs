@@ -6,10 +6,9 @@
 //! recorded.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use burn::tensor::{DType, StreamId};
-use burn_cubecl::cubecl::client::Graph;
+use burn_cubecl::cubecl::client::{Client, Graph};
 use burn_cubecl::cubecl::server::ServerError;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -18,21 +17,27 @@ use super::surface::{Rows, Surface};
 /// 32-bit values that a pass reads: a tensor, or a part of one.
 #[derive(Clone)]
 pub struct Input {
-    pub tensor: CubeTensor,
+    tensor: CubeTensor,
     /// Where they start in it.
-    pub first: usize,
-    pub shape: Vec<usize>,
+    first: usize,
+    shape: Vec<usize>,
+    /// They are what they were under this number: a recording that has those need not be given them again.
+    version: Option<u64>,
 }
 
 impl Input {
     pub fn all(tensor: &CubeTensor) -> Self {
-        Self { tensor: tensor.clone(), first: 0, shape: tensor.meta.shape().to_vec() }
+        Self { tensor: tensor.clone(), first: 0, shape: tensor.meta.shape().to_vec(), version: None }
     }
 
     /// The row that all images share.
     pub fn row(rows: &Rows) -> Self {
         let width = rows.width();
-        Self { tensor: rows.tensor.clone(), first: rows.first * width, shape: vec![1, width] }
+        Self { tensor: rows.tensor.clone(), first: rows.first * width, shape: vec![1, width], version: None }
+    }
+
+    pub fn of_version(self, version: u64) -> Self {
+        Self { version: Some(version), ..self }
     }
 }
 
@@ -44,13 +49,12 @@ struct Kind {
     shapes: Vec<Vec<usize>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum State {
-    /// Ran once, so that all kernels are compiled and all parameters uploaded.
-    Seen,
-    Recorded(Arc<Recording>),
-    /// The card, or the library on it, does not record.
-    Refused,
+    /// Ran once, so that all kernels are compiled and all parameters uploaded. And so often it could not be recorded: the memory that a
+    /// recording needs has to be free in that moment, of which there is more with every attempt.
+    Seen(u8),
+    Recorded(Recording),
 }
 
 /// The kinds of passes that there were, the last one at the end.
@@ -60,6 +64,8 @@ pub struct Recorder(VecDeque<(Kind, State)>);
 impl Recorder {
     /// Recordings that are kept: their memory is nobody else's for as long.
     const MOST: usize = 4;
+    /// Attempts at one, before the card, or the library on it, counts as one that does not record.
+    const ATTEMPTS: u8 = 3;
 
     /// The pass from its recording; `None` the first time that there is one of this kind, or where it cannot be recorded.
     ///
@@ -67,26 +73,21 @@ impl Recorder {
     pub fn repeat(&mut self, on: &Surface, inputs: &[Input], pass: impl Fn(&[CubeTensor]) -> Vec<CubeTensor>) -> Option<Vec<CubeTensor>> {
         let kind = Kind { stream: StreamId::current(), shapes: inputs.iter().map(|input| input.shape.clone()).collect() };
         let place = self.0.iter().position(|(known, _)| *known == kind);
-        let state = match place.and_then(|place| self.0.remove(place)) {
-            None => State::Seen,
-            Some((_, State::Seen)) => match Recording::new(on, inputs, pass) {
-                Ok(recording) => State::Recorded(Arc::new(recording)),
-                Err(e) => {
-                    log::debug!("a pass could not be recorded: {e}");
-                    State::Refused
-                }
-            },
-            Some((_, state)) => state,
-        };
+        let state = place.and_then(|place| self.0.remove(place)).map(|(_, state)| state);
         let (state, outputs) = match state {
-            State::Recorded(recording) => match recording.play(on, inputs) {
-                Ok(outputs) => (State::Recorded(recording), Some(outputs)),
-                Err(e) => {
-                    log::debug!("a recorded pass could not be repeated: {e}");
-                    (State::Refused, None)
+            None => (State::Seen(0), None),
+            Some(State::Seen(failures)) if failures >= Self::ATTEMPTS => (State::Seen(failures), None),
+            Some(state) => {
+                let failures = if let State::Seen(failures) = state { failures } else { 0 };
+                let recording = if let State::Recorded(recording) = state { Ok(recording) } else { Recording::new(on, inputs, pass) };
+                match recording.and_then(|recording| recording.play(on, inputs)) {
+                    Ok((recording, outputs)) => (State::Recorded(recording), Some(outputs)),
+                    Err(e) => {
+                        log::info!("a pass could not be repeated from a recording: {e}");
+                        (State::Seen(failures + 1), None)
+                    }
                 }
-            },
-            state => (state, None),
+            }
         };
         self.0.push_back((kind, state));
         if self.0.len() > Self::MOST {
@@ -94,48 +95,74 @@ impl Recorder {
         }
         outputs
     }
+
+    /// Gives back the memory of all recordings. Passes are recorded anew when they come again.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// The kernels of one pass, bound to the memory that they had when it was recorded.
 #[derive(Debug)]
 struct Recording {
     graph: Graph,
-    inputs: Vec<CubeTensor>,
+    /// With the version of what is in them.
+    inputs: Vec<(CubeTensor, Option<u64>)>,
     outputs: Vec<CubeTensor>,
 }
 
 impl Recording {
     fn new(on: &Surface, inputs: &[Input], pass: impl Fn(&[CubeTensor]) -> Vec<CubeTensor>) -> Result<Self, ServerError> {
-        let client = &on.client;
-        let own: Vec<CubeTensor> = inputs.iter().map(|input| on.copied(&input.tensor, input.first, &input.shape)).collect();
-        client.graph_prepare()?;
+        let own: Vec<CubeTensor> = inputs.iter().map(|input| on.empty(&input.shape, DType::F32)).collect();
+        on.client.graph_prepare()?;
+        let window = Window(Some(&on.client));
         // The memory of this one is what the recorded one finds free: while recording, none can be had.
         drop(pass(&own));
-        client.start_capture()?;
+        on.client.start_capture()?;
         let outputs = pass(&own);
-        let graph = client.stop_capture()?;
-        Ok(Self { graph, inputs: own, outputs })
+        Ok(Self { graph: window.close()?, inputs: own.into_iter().map(|own| (own, None)).collect(), outputs })
     }
 
     /// The outputs for these inputs, which have the shapes of those that it was recorded with.
-    fn play(&self, on: &Surface, inputs: &[Input]) -> Result<Vec<CubeTensor>, ServerError> {
-        for (input, own) in inputs.iter().zip(&self.inputs) {
-            on.copy(&input.tensor, input.first, own);
+    fn play(mut self, on: &Surface, inputs: &[Input]) -> Result<(Self, Vec<CubeTensor>), ServerError> {
+        for (input, (own, version)) in inputs.iter().zip(&mut self.inputs) {
+            if input.version.is_none() || input.version != *version {
+                on.copy(&input.tensor, input.first, own);
+                *version = input.version;
+            }
         }
-        // SAFETY: what the kernels read and write lives: inputs and outputs are held here, parameters and all that a pass reads besides by
-        // whoever has the recorder, and what lies between is guarded by the graph. A recording is played on its own stream alone, where
-        // the copies to and from it are in order with it.
+        // SAFETY: what the kernels read and write lives: inputs and outputs are held here, parameters by whoever has the recorder, and the
+        // graph guards all memory that the recording touched, so that what lay between is nobody else's. A recording is played on its own
+        // stream alone, where the copies to and from it are in order with it.
         unsafe { self.graph.replay() }?;
         // Whoever gets the outputs may write into them, or still have them when the next pass comes.
-        Ok(self.outputs.iter().map(|output| on.copied(output, 0, output.meta.shape())).collect())
+        let outputs = self.outputs.iter().map(|output| on.copied(output)).collect();
+        Ok((self, outputs))
+    }
+}
+
+/// A stream that prepares to record, or does. It is left usable, whatever happens.
+struct Window<'a>(Option<&'a Client>);
+
+impl Window<'_> {
+    fn close(mut self) -> Result<Graph, ServerError> {
+        self.0.take().expect("it is closed once").stop_capture()
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = self.0 {
+            let _ = client.stop_capture();
+        }
     }
 }
 
 impl Surface {
-    /// 32-bit values from `first` on, in a place of their own.
-    fn copied(&self, from: &CubeTensor, first: usize, shape: &[usize]) -> CubeTensor {
-        let to = self.empty(shape, DType::F32);
-        self.copy(from, first, &to);
+    /// 32-bit values in another place.
+    fn copied(&self, from: &CubeTensor) -> CubeTensor {
+        let to = self.empty(from.meta.shape(), DType::F32);
+        self.copy(from, 0, &to);
         to
     }
 }
@@ -164,7 +191,12 @@ mod tests {
             let bytes = on.client.read_one(output.handle.clone()).expect("values");
             bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>()
         };
-        let input = |values: &[f32]| Input { tensor: on.upload_floats(values, &[values.len()]), first: 1, shape: vec![values.len() - 1] };
+        let input = |values: &[f32]| Input {
+            tensor: on.upload_floats(values, &[values.len()]),
+            first: 1,
+            shape: vec![values.len() - 1],
+            version: None,
+        };
         let started = std::cell::Cell::new(0);
         let double = |inputs: &[CubeTensor]| {
             started.set(started.get() + 1);
@@ -180,11 +212,44 @@ mod tests {
         // What was handed out stays as it is.
         assert_eq!([read(&second), read(&third)], [[6.0, 8.0], [10.0, 12.0]]);
 
+        // Under the version that it has, it need not look again.
+        for (version, values, doubled) in [(1, [7.0, 8.0], [14.0, 16.0]), (1, [0.0, 0.0], [14.0, 16.0]), (2, [1.0, 2.0], [2.0, 4.0])] {
+            let [a, b] = values;
+            let outputs = recorder.repeat(&on, &[input(&[9.0, a, b]).of_version(version)], double).expect("the same recording");
+            assert_eq!(read(&outputs), doubled);
+        }
+
         // Another shape is another kind, and kinds that were not asked for lately are forgotten.
         for width in 2..2 + Recorder::MOST {
             assert!(recorder.repeat(&on, &[input(&vec![0.0; 2 + width])], double).is_none());
         }
         assert!(recorder.repeat(&on, &[input(&[9.0, 1.0, 2.0])], double).is_none());
         assert_eq!(started.get(), 2);
+    }
+
+    #[test]
+    fn a_pass_that_cannot_be_recorded_is_told_anew_and_leaves_the_stream_usable() {
+        let Some(on) = surface() else {
+            println!(
+                "SKIPPED a_pass_that_cannot_be_recorded_is_told_anew_and_leaves_the_stream_usable: wgpu finds no adapter on this machine"
+            );
+            return;
+        };
+        let input = || Input::all(&on.upload_floats(&[1.0, 2.0], &[2]));
+        // What comes from outside cannot be recorded.
+        let uploads = |inputs: &[CubeTensor]| vec![on.add(&inputs[0], &on.upload_floats(&[1.0, 1.0], &[2]), None)];
+        let mut recorder = Recorder::default();
+        for _ in 0..2 + Recorder::ATTEMPTS {
+            assert!(recorder.repeat(&on, &[input()], uploads).is_none());
+        }
+        let panics = |_: &[CubeTensor]| -> Vec<CubeTensor> { panic!("in the middle of a recording") };
+        let mut recorder = Recorder::default();
+        assert!(recorder.repeat(&on, &[input()], panics).is_none());
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| recorder.repeat(&on, &[input()], panics))).is_err());
+
+        let double = |inputs: &[CubeTensor]| vec![on.add(&inputs[0], &inputs[0], None)];
+        let mut recorder = Recorder::default();
+        assert!(recorder.repeat(&on, &[input()], double).is_none());
+        assert!(recorder.repeat(&on, &[input()], double).is_some());
     }
 }

@@ -24,9 +24,9 @@ use crate::model::layers::GROUPS;
 /// Where a pass runs, and what it multiplies in.
 #[derive(Clone)]
 pub struct Surface {
-    pub client: Client,
-    pub device: CubeDevice,
-    pub compute: DType,
+    pub(super) client: Client,
+    pub(super) device: CubeDevice,
+    pub(super) compute: DType,
 }
 
 /// A parameter: floats, until a pass first asks for them on its card, in the type that they are needed in there.
