@@ -20,6 +20,12 @@ const RUN: usize = 64;
 /// Images, rows and columns of a feature map.
 pub type Size = [usize; 3];
 
+/// What the kernels rest on: whole pixels of whole lanes of channels.
+fn check(x: &[f32], pixels: usize, channels: usize) {
+    assert!(channels > 0 && channels.is_multiple_of(LANE), "{channels} channels");
+    assert_eq!(x.len(), pixels * channels);
+}
+
 fn padded(x: &[f32], [batch, height, width]: Size) -> Padded {
     let channels = x.len() / (batch * height * width);
     let mut padded = Padded::new(&POOL, batch, height, width, channels);
@@ -34,6 +40,8 @@ fn padded(x: &[f32], [batch, height, width]: Size) -> Padded {
 pub fn convolution(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let pixels: usize = size.iter().product();
     let input = x.len() / pixels;
+    check(x, pixels, input);
+    assert_eq!(weight.len(), bias.len() * input * 9);
     let filters = weight.as_chunks::<9>().0;
     let taps = |i: usize, o: usize, to: &mut [[f32; LANE]; 9]| {
         for j in 0..LANE {
@@ -57,6 +65,9 @@ pub struct ConvolutionBack {
 pub fn convolution_back(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], gradient: &[f32], wanted: [bool; 3]) -> ConvolutionBack {
     let pixels: usize = size.iter().product();
     let (input, output) = (x.len() / pixels, gradient.len() / pixels);
+    check(x, pixels, input);
+    check(gradient, pixels, output);
+    assert_eq!(weight.len(), output * input * 9);
     let by = padded(gradient, size);
     let by_x = || {
         // The same convolution with its filters turned and the channels' sides exchanged.
@@ -84,6 +95,7 @@ fn totals(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<f32> {
 
 /// Sum and sum of squares of every channel.
 fn moments(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<[f64; 2]> {
+    check(x, x.len() / channels, channels);
     let mut moments = vec![[0.0; 2]; channels];
     let mut part = vec![0.0f32; 2 * channels];
     for run in x.chunks(RUN * channels) {
@@ -122,12 +134,21 @@ fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 2
     [0, 1].map(|part| (0..scale.len()).map(|c| of_channel(c)[part] as f32).collect())
 }
 
+/// Channels and values of each of several images, with a scale and a shift for each channel.
+fn of_each_image(x: &[f32], batch: usize, scale: &[f32], shift: &[f32]) -> [usize; 2] {
+    let (channels, length) = (scale.len() / batch, x.len() / batch);
+    assert!(channels > 0 && channels.is_multiple_of(GROUPS), "{channels} channels in {GROUPS} groups");
+    assert_eq!((scale.len(), shift.len()), (batch * channels, batch * channels));
+    check(x, batch * (length / channels), channels);
+    [channels, length]
+}
+
 /// Group norm over 32 groups, then `x * scale + shift` (`[batch, channel]` each) and if so asked SiLU. With it come mean and inverse
 /// standard deviation of every image's groups, which the way back needs.
 pub fn norm(kernels: &Kernels, x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -> (Vec<f32>, Vec<[f64; 2]>) {
     let mut out = vec![0.0; x.len()];
     let mut all = Vec::with_capacity(batch * GROUPS);
-    let (channels, length) = (scale.len() / batch, x.len() / batch);
+    let [channels, length] = of_each_image(x, batch, scale, shift);
     for (image, (from, to)) in x.chunks_exact(length).zip(out.chunks_exact_mut(length)).enumerate() {
         let of_image = image * channels..(image + 1) * channels;
         let statistics = statistics(&moments(kernels, from, channels), length / channels);
@@ -163,7 +184,8 @@ pub fn norm_back(
     let batch = statistics.len() / GROUPS;
     let mut by_x = vec![0.0; x.len()];
     let (mut by_scale, mut by_shift) = (Vec::with_capacity(scale.len()), Vec::with_capacity(scale.len()));
-    let (channels, length) = (scale.len() / batch, x.len() / batch);
+    let [channels, length] = of_each_image(x, batch, scale, shift);
+    assert_eq!((statistics.len(), gradient.len()), (batch * GROUPS, x.len()));
     let (per_group, pixels) = (channels / GROUPS, length / channels);
     let count = (per_group * pixels) as f64;
     for (image, (from, to)) in x.chunks_exact(length).zip(by_x.chunks_exact_mut(length)).enumerate() {
