@@ -290,21 +290,25 @@ mod tests {
     #[test]
     fn norms_and_their_gradients_agree_with_the_tensor_library() {
         let device = Device::flex().autodiff();
-        for ([batch, height, width, channels], with_silu) in
-            [([1, 3, 1, 32], true), ([2, 8, 8, 64], true), ([3, 5, 7, 96], false), ([2, 16, 9, 192], true), ([4, 2, 3, 32], false)]
+        let cases = [([1, 3, 1, 32], true), ([2, 8, 8, 64], true), ([3, 5, 7, 96], false), ([2, 16, 9, 192], true), ([4, 2, 3, 32], false)];
+        // Ordinary, far from zero, nearly constant, and both.
+        let levels = [(0.0, 1.0), (50.0, 1.0), (2.0, 1e-3), (-50.0, 1e-3)];
+        for (([batch, height, width, channels], with_silu), (level, spread)) in
+            cases.into_iter().flat_map(|case| levels.map(|level| (case, level)))
         {
-            let x = random([batch, height, width, channels], &device);
+            let x = (random([batch, height, width, channels], &device).detach() * spread + level).require_grad();
             let (scale, shift) = (random([batch, channels], &device), random([batch, channels], &device));
             let inputs: [&dyn Fn(&burn::tensor::Gradients) -> Tensor<1>; 3] = [&by(&x), &by(&scale), &by(&shift)];
             let got = passes(&norm(x.clone(), scale.clone(), shift.clone(), with_silu), inputs);
-            let grouped = first(x.clone()).reshape([batch, GROUPS, channels / GROUPS * height * width]);
+            // What makes no difference is taken off first: here at least single precision shall be enough.
+            let grouped = first(x.clone() - level).reshape([batch, GROUPS, channels / GROUPS * height * width]);
             let centred = grouped.clone() - grouped.mean_dim(2);
             let deviation = (centred.clone().square().mean_dim(2) + 1e-5).sqrt();
             let normed = (centred / deviation).reshape([batch, channels, height, width]);
             let [scale, shift] = [&scale, &shift].map(|t| t.clone().reshape([batch, channels, 1, 1]));
             let out = normed * scale + shift;
             let want = passes(&last(if with_silu { silu(out) } else { out }), inputs);
-            compare(&format!("{batch} x {height} x {width}, {channels}"), got, want);
+            compare(&format!("{batch} x {height} x {width}, {channels}, {level} +- {spread}"), got, want);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::buffer::{Aligned, Buffer, Pool};
 use super::convolution::Padded;
-use super::kernels::{Kernels, Run};
+use super::kernels::{Kernels, Run, raw_moments};
 use super::lanes::LANE;
 use super::matrix::{Shared, in_parallel};
 use crate::model::blocks::Resample;
@@ -42,9 +42,11 @@ impl Map {
         });
         let mut moments = vec![[0.0; 2]; batch * channels];
         for (task, part) in sums.chunks_exact(2 * channels).enumerate() {
+            let first = task % parts * RUN;
+            let from = &values[(task / parts * pixels + first) * channels..][..channels];
             for (c, moment) in moments[task / parts * channels..][..channels].iter_mut().enumerate() {
-                moment[0] += f64::from(part[c]);
-                moment[1] += f64::from(part[channels + c]);
+                let [sum, square] = raw_moments([part[c], part[channels + c]], from[c], RUN.min(pixels - first));
+                *moment = [moment[0] + sum, moment[1] + square];
             }
         }
         Self { values, batch, height, width, channels, moments }
@@ -136,6 +138,7 @@ impl Row<'_> {
                 to_pixel: self.channels(),
                 pixels: source.width,
                 channels: source.channels,
+                centre: std::ptr::null(),
                 scale: self.affine.scale[channel..].as_ptr(),
                 shift: self.affine.shift[channel..].as_ptr(),
                 silu: self.silu,

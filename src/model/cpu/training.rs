@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::buffer::Pool;
 use super::convolution::{Base, ByWeights, Convolution, Padded};
-use super::kernels::{Blend, Kernels, Run, RunBack};
+use super::kernels::{Blend, Kernels, Run, RunBack, raw_moments};
 use super::lanes::LANE;
 use crate::model::layers::GROUPS;
 
@@ -99,13 +99,12 @@ fn moments(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<[f64; 2]> {
     let mut moments = vec![[0.0; 2]; channels];
     let mut part = vec![0.0f32; 2 * channels];
     for run in x.chunks(RUN * channels) {
-        part.fill(0.0);
         let (sum, square) = part.split_at_mut(channels);
         // SAFETY: whole pixels of whole lanes of channels.
         unsafe { (kernels.sums)(run.as_ptr(), run.len() / channels, channels, sum.as_mut_ptr(), square.as_mut_ptr()) };
         for (c, moment) in moments.iter_mut().enumerate() {
-            moment[0] += f64::from(sum[c]);
-            moment[1] += f64::from(square[c]);
+            let [sum, square] = raw_moments([sum[c], square[c]], run[c], run.len() / channels);
+            *moment = [moment[0] + sum, moment[1] + square];
         }
     }
     moments
@@ -123,15 +122,20 @@ fn statistics(moments: &[[f64; 2]], pixels: usize) -> Vec<[f64; 2]> {
     moments.chunks_exact(per_group).map(of_group).collect()
 }
 
-/// The per-channel map that normalises and then scales and shifts.
-fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 2] {
+/// What is left of a mean when its nearest float is taken off.
+fn beside(mean: f64) -> f64 {
+    mean - f64::from(mean as f32)
+}
+
+/// The per-channel `(x - centre) * scale + shift` that normalises and then scales and shifts.
+fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 3] {
     let per_group = scale.len() / GROUPS;
     let of_channel = |c: usize| {
         let [mean, inverse] = statistics[c / per_group];
         let scale = inverse * f64::from(scale[c]);
-        [scale, f64::from(shift[c]) - mean * scale]
+        [mean, scale, f64::from(shift[c]) - beside(mean) * scale]
     };
-    [0, 1].map(|part| (0..scale.len()).map(|c| of_channel(c)[part] as f32).collect())
+    [0, 1, 2].map(|part| (0..scale.len()).map(|c| of_channel(c)[part] as f32).collect())
 }
 
 /// Channels and values of each of several images, with a scale and a shift for each channel.
@@ -153,7 +157,7 @@ pub fn norm(kernels: &Kernels, x: &[f32], batch: usize, scale: &[f32], shift: &[
         let of_image = image * channels..(image + 1) * channels;
         let statistics = statistics(&moments(kernels, from, channels), length / channels);
         all.extend(&statistics);
-        let [scale, shift] = folded(&statistics, &scale[of_image.clone()], &shift[of_image]);
+        let [centre, scale, shift] = folded(&statistics, &scale[of_image.clone()], &shift[of_image]);
         let run = Run {
             from: from.as_ptr(),
             from_pixel: channels,
@@ -161,6 +165,7 @@ pub fn norm(kernels: &Kernels, x: &[f32], batch: usize, scale: &[f32], shift: &[
             to_pixel: channels,
             pixels: length / channels,
             channels,
+            centre: centre.as_ptr(),
             scale: scale.as_ptr(),
             shift: shift.as_ptr(),
             silu,
@@ -192,9 +197,9 @@ pub fn norm_back(
         let of_image = image * channels..(image + 1) * channels;
         let (scale, shift) = (&scale[of_image.clone()], &shift[of_image]);
         let statistics = &statistics[image * GROUPS..][..GROUPS];
-        let [whole, offset] = folded(statistics, scale, shift);
+        let [centre, whole, offset] = folded(statistics, scale, shift);
         let gradient = &gradient[image * length..][..length];
-        // By what SiLU was applied to; summed over the pixels, alone and times x.
+        // By what SiLU was applied to; summed over the pixels, alone and times what x is from the centre.
         let mut sums = vec![[0.0f64; 2]; channels];
         let mut part = vec![0.0f32; 2 * channels];
         let run = RUN * channels;
@@ -207,6 +212,7 @@ pub fn norm_back(
                 to: to.as_mut_ptr(),
                 pixels: from.len() / channels,
                 channels,
+                centre: centre.as_ptr(),
                 scale: whole.as_ptr(),
                 shift: offset.as_ptr(),
                 silu,
@@ -224,14 +230,14 @@ pub fn norm_back(
         let (mut factor, mut rest) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
         for (group, &[mean, inverse]) in statistics.iter().enumerate() {
             let of_group = group * per_group..(group + 1) * per_group;
-            let by_scale_of = |c: usize| inverse * (sums[c][1] - mean * sums[c][0]);
+            let by_scale_of = |c: usize| inverse * (sums[c][1] - beside(mean) * sums[c][0]);
             let mean_of = |of: &dyn Fn(usize) -> f64| of_group.clone().map(|c| f64::from(scale[c]) * of(c)).sum::<f64>() / count;
             let (level, slope) = (mean_of(&|c| sums[c][0]), mean_of(&by_scale_of));
             for c in of_group.clone() {
                 by_scale.push(by_scale_of(c) as f32);
                 by_shift.push(sums[c][0] as f32);
                 factor.push((-inverse * inverse * slope) as f32);
-                rest.push((inverse * (inverse * slope * mean - level)) as f32);
+                rest.push((inverse * (inverse * slope * beside(mean) - level)) as f32);
             }
         }
         let call = Blend {
@@ -239,6 +245,7 @@ pub fn norm_back(
             to: to.as_mut_ptr(),
             pixels,
             channels,
+            centre: centre.as_ptr(),
             scale: whole.as_ptr(),
             factor: factor.as_ptr(),
             shift: rest.as_ptr(),
