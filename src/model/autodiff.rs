@@ -10,7 +10,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::cpu::{kernels, training};
 
@@ -168,9 +168,10 @@ pub struct Map {
 }
 
 impl Map {
-    /// Of `[batch, channel, height, width]`.
-    pub fn new(x: Tensor<4>) -> Self {
-        match is_ours(&x.device()) && x.dtype() == DType::F32 {
+    /// Of `[batch, channel, height, width]`, for a network that multiplies in `compute`. In a narrower type its products are the
+    /// library's, and changing the order around every one of them would only cost time.
+    pub fn new(x: Tensor<4>, compute: Option<FloatDType>) -> Self {
+        match is_ours(&x.device()) && x.dtype() == DType::F32 && compute.is_none() {
             true => Self { values: x.permute([0, 2, 3, 1]), channels_last: true },
             false => Self { values: x, channels_last: false },
         }
@@ -190,6 +191,11 @@ impl Map {
     /// The values as they are, if the channels are last.
     pub(super) fn channels_last(&self) -> Option<&Tensor<4>> {
         self.channels_last.then_some(&self.values)
+    }
+
+    /// `[batch, channel, height, width]` in this one's order.
+    pub(super) fn beside(&self, x: Tensor<4>) -> Self {
+        self.with(if self.channels_last { x.permute([0, 2, 3, 1]) } else { x })
     }
 
     /// The same order of other values.
@@ -258,7 +264,7 @@ pub(crate) mod tests {
         device.seed(3);
         let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 0.5), device).require_grad();
         let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        assert!(Map::new(x.clone()).channels_last().is_some(), "nothing to compare");
+        assert!(Map::new(x.clone(), None).channels_last().is_some(), "nothing to compare");
         for (frozen, network) in [(false, network.clone().set_require_grad(true)), (true, network.no_grad())] {
             let gradients = || {
                 let gradients = scalar(&network, x.clone()).backward();

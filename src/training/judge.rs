@@ -96,7 +96,7 @@ impl Judge {
 
     /// A logit an attribute, `[batch, attribute]`, of photos `[batch, 3, size, size]` of the judge's size, in [-1, 1].
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        let mut x = Map::new(x);
+        let mut x = Map::new(x, self.head.compute());
         for level in &self.levels {
             x = level.norm.of(level.down.apply(x)).silu();
             if let Some((conv, norm)) = &level.residual {
