@@ -86,12 +86,13 @@ impl TrainedLayers for Flex {
 
 impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
     fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let learns = weight.is_tracked();
         let ((x, x_node), (weight, weight_node), (bias, bias_node)) = (x.into_parts(), weight.into_parts(), bias.into_parts());
         // Once, and not again on the way back.
         let x = x.to_contiguous();
         let out = Flex::trained_convolution(x.clone(), weight.clone(), bias);
         match Convolution.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([x, weight], out),
+            OpsKind::Tracked(prep) => prep.finish((learns.then_some(x), weight), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -111,18 +112,20 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
 struct Convolution;
 
 impl Backward<Flex, 3> for Convolution {
-    /// Input and weight.
-    type State = [Plain; 2];
+    /// Input, where the weight learns, and weight.
+    type State = (Option<Plain>, Plain);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let [x, weight] = ops.state.map(|tensor| tensor.to_contiguous());
-        let [batch, height, width, _] = dims(&x);
-        let wanted = ops.parents.each_ref().map(Option::is_some);
-        let found = training::convolution_back(kernels(), floats(&x), [batch, height, width], floats(&weight), floats(&gradient), wanted);
+        let (x, weight) = ops.state;
+        let weight = weight.to_contiguous();
+        let ([batch, height, width, _], [_, input, ..]) = (dims::<4>(&gradient), dims::<4>(&weight));
         let [by_x, by_weight, by_bias] = ops.parents;
+        let wanted = [by_x.is_some(), by_bias.is_some()];
+        let (x, size) = (x.as_ref().map(floats), [batch, height, width]);
+        let found = training::convolution_back(kernels(), x, size, floats(&weight), floats(&gradient), wanted);
         if let (Some(node), Some(found)) = (by_x, found.x) {
-            gradients.register::<Flex>(node.id, plain::<4>(found, dims(&x)));
+            gradients.register::<Flex>(node.id, plain(found, [batch, height, width, input]));
         }
         if let (Some(node), Some(found)) = (by_weight, found.weight) {
             gradients.register::<Flex>(node.id, plain::<4>(found, dims(&weight)));
@@ -322,6 +325,15 @@ pub(crate) mod tests {
             let error = error(got, want);
             assert!(error < 1e-4, "{what}, {}: {error:.1e}", ["output", "first", "second", "third"][i]);
         }
+    }
+
+    #[test]
+    fn only_whole_floats_have_their_channels_last() {
+        let device = Device::flex().autodiff();
+        let last = |device: &Device, compute| Map::new(Tensor::zeros([1, 3, 2, 2], device), compute).channels_last().is_some();
+        assert!(last(&device, None));
+        assert!(!last(&device, Some(FloatDType::BF16)));
+        assert!(!last(&device.inner(), None));
     }
 
     fn first(x: Tensor<4>) -> Tensor<4> {

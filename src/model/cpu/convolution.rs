@@ -109,9 +109,15 @@ impl Convolution {
     ///
     /// `taps(i, o, to)` writes the nine weights from channel `i` to sixteen channels of the output, from `o` on; there is a multiple of 16
     /// of those as well.
-    pub fn in_training(kernels: &Kernels, input: usize, bias: &[f32], taps: impl Fn(usize, usize, &mut [[f32; LANE]; 9])) -> Self {
+    pub fn in_training(
+        kernels: &Kernels,
+        pool: &Pool,
+        input: usize,
+        bias: &[f32],
+        taps: impl Fn(usize, usize, &mut [[f32; LANE]; 9]),
+    ) -> Self {
         assert!(input.is_multiple_of(LANE) && bias.len().is_multiple_of(LANE), "{input} to {} channels", bias.len());
-        let weights = Packed::by_panels(36 * input, bias.len(), |panel, rows| {
+        let weights = Packed::by_panels(pool, 36 * input, bias.len(), |panel, rows| {
             let mut nine = [[0.0; LANE]; 9];
             for i in 0..input {
                 taps(i, panel * LANE, &mut nine);

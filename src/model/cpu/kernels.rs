@@ -218,8 +218,6 @@ pub fn available() -> Vec<&'static Kernels> {
 trait Winograd<const N: usize, const M: usize> {
     unsafe fn input<L: Lanes>(d: [L; N]) -> [L; N];
     unsafe fn output<L: Lanes>(m: [L; N]) -> [L; M];
-    /// The transpose of `output`.
-    unsafe fn back<L: Lanes>(y: [L; M]) -> [L; N];
 }
 
 /// F(2, 3) with the points 0, 1, -1 and infinity.
@@ -233,10 +231,6 @@ impl Winograd<4, 2> for F2 {
     #[inline(always)]
     unsafe fn output<L: Lanes>(m: [L; 4]) -> [L; 2] {
         unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
-    }
-    #[inline(always)]
-    unsafe fn back<L: Lanes>(y: [L; 2]) -> [L; 4] {
-        unsafe { [y[0], y[0].add(y[1]), y[0].sub(y[1]), L::splat(0.0).sub(y[1])] }
     }
 }
 
@@ -282,6 +276,10 @@ impl Winograd<6, 4> for F4 {
             ]
         }
     }
+}
+
+impl F4 {
+    /// The transpose of `output`.
     #[inline(always)]
     unsafe fn back<L: Lanes>(y: [L; 4]) -> [L; 6] {
         unsafe {
@@ -442,18 +440,18 @@ unsafe fn tile_out<L: Lanes, W: Winograd<N, M>, const N: usize, const M: usize>(
 // The second pass takes one element of every column.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
-unsafe fn tile_back<L: Lanes, W: Winograd<N, M>, const N: usize, const M: usize>(t: &TileIn) {
+unsafe fn tile_back<L: Lanes>(t: &TileIn) {
     unsafe {
         for channel in (0..t.channels).step_by(LANE) {
-            let mut columns = [[L::splat(0.0); N]; M];
+            let mut columns = [[L::splat(0.0); 6]; 4];
             for (x, column) in columns.iter_mut().enumerate() {
                 let from = t.from.add(x * t.pixel + channel);
-                *column = W::back(std::array::from_fn(|y| L::load(from.add(y * t.row))));
+                *column = F4::back(std::array::from_fn(|y| L::load(from.add(y * t.row))));
             }
-            for y in 0..N {
-                let row = W::back(std::array::from_fn(|x| columns[x][y]));
+            for y in 0..6 {
+                let row = F4::back(std::array::from_fn(|x| columns[x][y]));
                 for (x, value) in row.into_iter().enumerate() {
-                    value.store(t.to.add((y * N + x) * t.position + channel));
+                    value.store(t.to.add((y * 6 + x) * t.position + channel));
                 }
             }
         }
@@ -657,7 +655,7 @@ macro_rules! instruction_set {
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile_back(t: &TileIn) {
-                unsafe { super::tile_back::<$lanes, F4, 6, 4>(t) }
+                unsafe { super::tile_back::<$lanes>(t) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn filters_in(f: &Filters) {

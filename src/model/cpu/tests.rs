@@ -127,7 +127,7 @@ fn instruction_sets_train_alike() {
         let (scale, shift, by_norm) = (random(batch * input, 5), random(batch * input, 6), random(pixels * input, 7));
         let results = |kernels| {
             let size = [batch, height, width];
-            let back = training::convolution_back(kernels, &x, size, &weight, &gradient, [true; 3]);
+            let back = training::convolution_back(kernels, Some(&x), size, &weight, &gradient, [true; 2]);
             let (normed, statistics) = training::norm(kernels, &x, batch, &scale, &shift, true);
             let [by_x, by_scale, by_shift] = training::norm_back(kernels, &x, &statistics, &scale, &shift, true, &by_norm);
             let convolved = training::convolution(kernels, &x, size, &weight, &bias);

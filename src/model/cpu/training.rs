@@ -1,7 +1,8 @@
 //! Layers forwards and backwards, on feature maps `[batch, height, width, channel]` in slices: what [`crate::model::autodiff`] makes
 //! operations of the tensor library of.
 //!
-//! A batch is trained in parts, one on each core, so nothing here spreads over threads by itself.
+//! A batch is trained in parts, each in a pool of one thread ([`crate::training`]). Norms never leave their thread; convolutions are those
+//! of the networks that only look forward, and would spread over the threads of a larger pool.
 
 use std::sync::LazyLock;
 
@@ -50,23 +51,30 @@ pub fn convolution(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], bia
         }
     };
     let mut out = vec![0.0; pixels * bias.len()];
-    Convolution::in_training(kernels, input, bias, taps).apply(kernels, &POOL, &padded(x, size), Base::Zero, &mut out);
+    Convolution::in_training(kernels, &POOL, input, bias, taps).apply(kernels, &POOL, &padded(x, size), Base::Zero, &mut out);
     out
 }
 
-/// The gradients of a convolution, those that are asked for.
+/// The gradients of a convolution, where they are asked for.
 pub struct ConvolutionBack {
     pub x: Option<Vec<f32>>,
     pub weight: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
 }
 
-/// The way back through [`convolution`]; `wanted` says by which of input, weight and bias.
-pub fn convolution_back(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], gradient: &[f32], wanted: [bool; 3]) -> ConvolutionBack {
+/// The way back through [`convolution`]: by its weight where `x` is given, and where so `wanted` by its input and its bias.
+pub fn convolution_back(
+    kernels: &Kernels,
+    x: Option<&[f32]>,
+    size: Size,
+    weight: &[f32],
+    gradient: &[f32],
+    wanted: [bool; 2],
+) -> ConvolutionBack {
     let pixels: usize = size.iter().product();
-    let (input, output) = (x.len() / pixels, gradient.len() / pixels);
-    check(x, pixels, input);
+    let output = gradient.len() / pixels;
     check(gradient, pixels, output);
+    let input = weight.len() / (9 * output);
     assert_eq!(weight.len(), output * input * 9);
     let by = padded(gradient, size);
     let by_x = || {
@@ -77,15 +85,15 @@ pub fn convolution_back(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32]
                 (0..9).for_each(|tap| to[tap][j] = filter[8 - tap]);
             }
         };
-        let mut out = vec![0.0; x.len()];
-        Convolution::in_training(kernels, output, &vec![0.0; input], taps).apply(kernels, &POOL, &by, Base::Zero, &mut out);
+        let mut out = vec![0.0; pixels * input];
+        Convolution::in_training(kernels, &POOL, output, &vec![0.0; input], taps).apply(kernels, &POOL, &by, Base::Zero, &mut out);
         out
     };
-    ConvolutionBack {
-        x: wanted[0].then(by_x),
-        weight: wanted[1].then(|| ByWeights::new(kernels, &POOL, &padded(x, size), &by).weights(kernels)),
-        bias: wanted[2].then(|| totals(kernels, gradient, output)),
-    }
+    let by_weight = |x: &[f32]| {
+        check(x, pixels, input);
+        ByWeights::new(kernels, &POOL, &padded(x, size), &by).weights(kernels)
+    };
+    ConvolutionBack { x: wanted[0].then(by_x), weight: x.map(by_weight), bias: wanted[1].then(|| totals(kernels, gradient, output)) }
 }
 
 /// The sum of every channel.
