@@ -172,9 +172,9 @@ pub struct Kernels {
     pub run: unsafe fn(&Run),
     pub run_back: unsafe fn(&RunBack),
     pub blend: unsafe fn(&Blend),
-    /// How far `pixels` (one at least) of `channels` (a multiple of 16) are from the first of them: sums and sums of squares, which
-    /// [`raw_moments`] makes those of the values. Sums of the values' own squares would lose what little they differ by.
-    pub sums: unsafe fn(from: *const f32, pixels: usize, channels: usize, sum: *mut f32, square: *mut f32),
+    /// Sums and sums of squares over `pixels` (one at least) of `channels` (a multiple of 16); `about_first`: of what the pixels are from
+    /// the first of them, as the values' own squares lose what little they differ by ([`raw_moments`] makes one of the other).
+    pub sums: unsafe fn(from: *const f32, pixels: usize, channels: usize, about_first: bool, sum: *mut f32, square: *mut f32),
     /// Softmax in place over a row (its length a multiple of 16; `-inf` becomes 0).
     pub softmax: unsafe fn(row: *mut f32, len: usize),
 }
@@ -185,7 +185,7 @@ impl std::fmt::Debug for Kernels {
     }
 }
 
-/// Sum and sum of squares of a channel, from what [`Kernels::sums`] gives of it.
+/// Sum and sum of squares of a channel, from what [`Kernels::sums`] gives about its first value.
 pub fn raw_moments([sum, square]: [f32; 2], first: f32, pixels: usize) -> [f64; 2] {
     let ([sum, square], first) = ([sum, square].map(f64::from), f64::from(first));
     let rest = pixels as f64 * first;
@@ -596,12 +596,12 @@ unsafe fn run<L: Lanes>(r: &Run) {
 }
 
 #[inline(always)]
-unsafe fn sums<L: Lanes>(from: *const f32, pixels: usize, channels: usize, sum: *mut f32, square: *mut f32) {
+unsafe fn sums<L: Lanes>(from: *const f32, pixels: usize, channels: usize, about_first: bool, sum: *mut f32, square: *mut f32) {
     unsafe {
         for channel in (0..channels).step_by(LANE) {
             let (mut s, mut q) = ([L::splat(0.0); 2], [L::splat(0.0); 2]);
-            let first = L::load(from.add(channel));
-            for pixel in 1..pixels {
+            let first = if about_first { L::load(from.add(channel)) } else { L::splat(0.0) };
+            for pixel in 0..pixels {
                 let value = L::load(from.add(pixel * channels + channel)).sub(first);
                 s[pixel % 2] = s[pixel % 2].add(value);
                 q[pixel % 2] = value.mul_add(value, q[pixel % 2]);
@@ -694,8 +694,8 @@ macro_rules! instruction_set {
                 unsafe { super::run::<$lanes>(r) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn sums(from: *const f32, pixels: usize, channels: usize, sum: *mut f32, square: *mut f32) {
-                unsafe { super::sums::<$lanes>(from, pixels, channels, sum, square) }
+            unsafe fn sums(from: *const f32, pixels: usize, channels: usize, about_first: bool, sum: *mut f32, square: *mut f32) {
+                unsafe { super::sums::<$lanes>(from, pixels, channels, about_first, sum, square) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn softmax(row: *mut f32, len: usize) {

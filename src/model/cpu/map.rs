@@ -2,7 +2,7 @@
 
 use super::buffer::{Aligned, Buffer, Pool};
 use super::convolution::Padded;
-use super::kernels::{Kernels, Run, raw_moments};
+use super::kernels::{Kernels, Run};
 use super::lanes::LANE;
 use super::matrix::{Shared, in_parallel};
 use crate::model::blocks::Resample;
@@ -38,15 +38,13 @@ impl Map {
             let from = values[(image * pixels + first) * channels..].as_ptr();
             let sum = to.at(task * 2 * channels);
             // SAFETY: the run ends with the image, channels are whole lanes, and every task sums into a place of its own.
-            unsafe { (kernels.sums)(from, RUN.min(pixels - first), channels, sum, sum.wrapping_add(channels)) };
+            unsafe { (kernels.sums)(from, RUN.min(pixels - first), channels, false, sum, sum.wrapping_add(channels)) };
         });
         let mut moments = vec![[0.0; 2]; batch * channels];
         for (task, part) in sums.chunks_exact(2 * channels).enumerate() {
-            let first = task % parts * RUN;
-            let from = &values[(task / parts * pixels + first) * channels..][..channels];
             for (c, moment) in moments[task / parts * channels..][..channels].iter_mut().enumerate() {
-                let [sum, square] = raw_moments([part[c], part[channels + c]], from[c], RUN.min(pixels - first));
-                *moment = [moment[0] + sum, moment[1] + square];
+                moment[0] += f64::from(part[c]);
+                moment[1] += f64::from(part[channels + c]);
             }
         }
         Self { values, batch, height, width, channels, moments }

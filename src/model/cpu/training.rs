@@ -109,7 +109,7 @@ fn moments(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<[f64; 2]> {
     for run in x.chunks(RUN * channels) {
         let (sum, square) = part.split_at_mut(channels);
         // SAFETY: whole pixels of whole lanes of channels.
-        unsafe { (kernels.sums)(run.as_ptr(), run.len() / channels, channels, sum.as_mut_ptr(), square.as_mut_ptr()) };
+        unsafe { (kernels.sums)(run.as_ptr(), run.len() / channels, channels, true, sum.as_mut_ptr(), square.as_mut_ptr()) };
         for (c, moment) in moments.iter_mut().enumerate() {
             let [sum, square] = raw_moments([sum[c], square[c]], run[c], run.len() / channels);
             *moment = [moment[0] + sum, moment[1] + square];
