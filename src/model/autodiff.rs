@@ -10,13 +10,22 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::cpu::{kernels, training};
 
 /// Whether tensors of this device are differentiated on the processor.
-pub(super) fn is_ours(device: &Device) -> bool {
+fn is_ours(device: &Device) -> bool {
+    #[cfg(test)]
+    if BY_THE_LIBRARY.get() {
+        return false;
+    }
     device.is_autodiff() && device.clone().inner() == Device::flex()
+}
+
+#[cfg(test)]
+thread_local! {
+    static BY_THE_LIBRARY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// A 3 x 3 convolution with padding 1 over `x`, `[batch, height, width, input]`; `weight` is `[output, input, 3, 3]`. Both numbers of
@@ -77,12 +86,13 @@ impl TrainedLayers for Flex {
 
 impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
     fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let learns = weight.is_tracked();
         let ((x, x_node), (weight, weight_node), (bias, bias_node)) = (x.into_parts(), weight.into_parts(), bias.into_parts());
         // Once, and not again on the way back.
         let x = x.to_contiguous();
         let out = Flex::trained_convolution(x.clone(), weight.clone(), bias);
         match Convolution.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([x, weight], out),
+            OpsKind::Tracked(prep) => prep.finish((learns.then_some(x), weight), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -102,18 +112,20 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
 struct Convolution;
 
 impl Backward<Flex, 3> for Convolution {
-    /// Input and weight.
-    type State = [Plain; 2];
+    /// Input, where the weight learns, and weight.
+    type State = (Option<Plain>, Plain);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let [x, weight] = ops.state.map(|tensor| tensor.to_contiguous());
-        let [batch, height, width, _] = dims(&x);
-        let wanted = ops.parents.each_ref().map(Option::is_some);
-        let found = training::convolution_back(kernels(), floats(&x), [batch, height, width], floats(&weight), floats(&gradient), wanted);
+        let (x, weight) = ops.state;
+        let weight = weight.to_contiguous();
+        let ([batch, height, width, _], [_, input, ..]) = (dims::<4>(&gradient), dims::<4>(&weight));
         let [by_x, by_weight, by_bias] = ops.parents;
+        let wanted = [by_x.is_some(), by_bias.is_some()];
+        let (x, size) = (x.as_ref().map(floats), [batch, height, width]);
+        let found = training::convolution_back(kernels(), x, size, floats(&weight), floats(&gradient), wanted);
         if let (Some(node), Some(found)) = (by_x, found.x) {
-            gradients.register::<Flex>(node.id, plain::<4>(found, dims(&x)));
+            gradients.register::<Flex>(node.id, plain(found, [batch, height, width, input]));
         }
         if let (Some(node), Some(found)) = (by_weight, found.weight) {
             gradients.register::<Flex>(node.id, plain::<4>(found, dims(&weight)));
@@ -159,9 +171,10 @@ pub struct Map {
 }
 
 impl Map {
-    /// Of `[batch, channel, height, width]`.
-    pub fn new(x: Tensor<4>) -> Self {
-        match is_ours(&x.device()) && x.dtype() == DType::F32 {
+    /// Of `[batch, channel, height, width]`, for a network that multiplies in `compute`. In a narrower type its products are the
+    /// library's, and changing the order around every one of them would only cost time.
+    pub fn new(x: Tensor<4>, compute: Option<FloatDType>) -> Self {
+        match is_ours(&x.device()) && x.dtype() == DType::F32 && compute.is_none() {
             true => Self { values: x.permute([0, 2, 3, 1]), channels_last: true },
             false => Self { values: x, channels_last: false },
         }
@@ -181,6 +194,11 @@ impl Map {
     /// The values as they are, if the channels are last.
     pub(super) fn channels_last(&self) -> Option<&Tensor<4>> {
         self.channels_last.then_some(&self.values)
+    }
+
+    /// `[batch, channel, height, width]` in this one's order.
+    pub(super) fn beside(&self, x: Tensor<4>) -> Self {
+        self.with(if self.channels_last { x.permute([0, 2, 3, 1]) } else { x })
     }
 
     /// The same order of other values.
@@ -212,7 +230,8 @@ impl std::ops::Add for Map {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use burn::module::{Module, ModuleVisitor, Param};
     use burn::tensor::Distribution;
     use burn::tensor::activation::silu;
     use burn::tensor::module::conv2d;
@@ -220,6 +239,57 @@ mod tests {
 
     use super::*;
     use crate::model::layers::GROUPS;
+
+    /// What [`check_gradients`] bears.
+    const GRADIENTS: f64 = 3e-4;
+
+    /// What networks give on this thread where they are put together from the library's operations alone.
+    fn by_the_library<T>(work: impl FnOnce() -> T) -> T {
+        BY_THE_LIBRARY.set(true);
+        let result = work();
+        BY_THE_LIBRARY.set(false);
+        result
+    }
+
+    /// Compares the gradients of a scalar by the input and by every parameter of a network with those of the library's operations; then that
+    /// by the input alone, with the parameters frozen.
+    pub(crate) fn check_gradients<M: Module>(network: M, shape: [usize; 4], device: &Device, scalar: impl Fn(&M, Tensor<4>) -> Tensor<1>) {
+        struct Found<'a>(&'a burn::tensor::Gradients, Vec<Option<Vec<f32>>>);
+        impl ModuleVisitor for Found<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.1.push(param.val().grad(self.0).map(values));
+            }
+        }
+        fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+            tensor.into_data().try_to_vec().expect("32-bit floats")
+        }
+
+        device.seed(3);
+        let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 0.5), device).require_grad();
+        let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        assert!(Map::new(x.clone(), None).channels_last().is_some(), "nothing to compare");
+        for (frozen, network) in [(false, network.clone().set_require_grad(true)), (true, network.no_grad())] {
+            let gradients = || {
+                let gradients = scalar(&network, x.clone()).backward();
+                let mut found = Found(&gradients, vec![x.grad(&gradients).map(values)]);
+                network.visit(&mut found);
+                found.1
+            };
+            let (got, want) = (gradients(), by_the_library(gradients));
+            // Some are nothing but rounding: a bias before a norm makes no difference.
+            let longest = want.iter().flatten().map(|want| length(&mut want.iter().copied())).fold(0.0, f64::max);
+            assert_eq!(got.len(), want.len());
+            for (i, (got, want)) in got.into_iter().zip(want).enumerate() {
+                let wanted = i == 0 || !frozen;
+                assert_eq!([got.is_some(), want.is_some()], [wanted; 2], "gradient {i}");
+                let (got, want) = (got.unwrap_or_default(), want.unwrap_or_default());
+                assert_eq!(got.len(), want.len(), "{i}");
+                let apart = length(&mut got.iter().zip(&want).map(|(a, b)| a - b));
+                let error = apart / length(&mut want.iter().copied()).max(1e-3 * longest);
+                assert!(error < GRADIENTS, "gradient {i} of {} values: {error:.1e}", want.len());
+            }
+        }
+    }
 
     fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
         Tensor::random(shape, Distribution::Normal(0.3, 1.0), device).require_grad()
@@ -257,6 +327,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_whole_floats_have_their_channels_last() {
+        let device = Device::flex().autodiff();
+        let last = |device: &Device, compute| Map::new(Tensor::zeros([1, 3, 2, 2], device), compute).channels_last().is_some();
+        assert!(last(&device, None));
+        assert!(!last(&device, Some(FloatDType::BF16)));
+        assert!(!last(&device.inner(), None));
+    }
+
     fn first(x: Tensor<4>) -> Tensor<4> {
         x.permute([0, 3, 1, 2])
     }
@@ -290,21 +369,26 @@ mod tests {
     #[test]
     fn norms_and_their_gradients_agree_with_the_tensor_library() {
         let device = Device::flex().autodiff();
-        for ([batch, height, width, channels], with_silu) in
-            [([1, 3, 1, 32], true), ([2, 8, 8, 64], true), ([3, 5, 7, 96], false), ([2, 16, 9, 192], true), ([4, 2, 3, 32], false)]
+        let cases = [([1, 3, 1, 32], true), ([2, 8, 8, 64], true), ([3, 5, 7, 96], false), ([2, 16, 9, 192], true), ([4, 2, 3, 32], false)];
+        // Ordinary, far from zero, nearly constant, and both.
+        let levels = [(0.0, 1.0), (50.0, 1.0), (2.0, 1e-3), (-50.0, 1e-3)];
+        for (([batch, height, width, channels], with_silu), (level, spread)) in
+            cases.into_iter().flat_map(|case| levels.map(|level| (case, level)))
         {
-            let x = random([batch, height, width, channels], &device);
+            let noise = Tensor::<4>::random([batch, height, width, channels], Distribution::Normal(0.3, 1.0), &device);
+            let x = (noise * spread + level).require_grad();
             let (scale, shift) = (random([batch, channels], &device), random([batch, channels], &device));
             let inputs: [&dyn Fn(&burn::tensor::Gradients) -> Tensor<1>; 3] = [&by(&x), &by(&scale), &by(&shift)];
             let got = passes(&norm(x.clone(), scale.clone(), shift.clone(), with_silu), inputs);
-            let grouped = first(x.clone()).reshape([batch, GROUPS, channels / GROUPS * height * width]);
+            // What makes no difference is taken off first: here at least single precision shall be enough.
+            let grouped = first(x.clone() - level).reshape([batch, GROUPS, channels / GROUPS * height * width]);
             let centred = grouped.clone() - grouped.mean_dim(2);
             let deviation = (centred.clone().square().mean_dim(2) + 1e-5).sqrt();
             let normed = (centred / deviation).reshape([batch, channels, height, width]);
             let [scale, shift] = [&scale, &shift].map(|t| t.clone().reshape([batch, channels, 1, 1]));
             let out = normed * scale + shift;
             let want = passes(&last(if with_silu { silu(out) } else { out }), inputs);
-            compare(&format!("{batch} x {height} x {width}, {channels}"), got, want);
+            compare(&format!("{batch} x {height} x {width}, {channels}, {level} +- {spread}"), got, want);
         }
     }
 }

@@ -187,20 +187,21 @@ impl Attention {
         x + mixed
     }
 
+    /// All heads' queries, keys or values (`i` = 0, 1 or 2), out of `outer` runs of all three with `inner` values of each head.
+    fn part<const D: usize>(&self, qkv: Tensor<D>, [outer, inner]: [usize; 2], i: usize) -> Tensor<4> {
+        // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
+        match self.new_order {
+            true => qkv.reshape([outer, 3, self.heads, inner]).narrow(1, i, 1),
+            false => qkv.reshape([outer, self.heads, 3, inner]).narrow(2, i, 1),
+        }
+    }
+
     /// `[batch, height, width, channel]`, same out.
     fn mixed_last(&self, x: Tensor<4>) -> Tensor<4> {
         let [n, h, w, c] = x.dims();
         let (length, width) = (h * w, c / self.heads);
         let qkv = self.qkv.rows(x.reshape([n * length, c]));
-        // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
-        let split = |i: usize| -> Tensor<4> {
-            let part = if self.new_order {
-                qkv.clone().reshape([n, length, 3, self.heads, width]).slice([0..n, 0..length, i..i + 1])
-            } else {
-                qkv.clone().reshape([n, length, self.heads, 3, width]).slice([0..n, 0..length, 0..self.heads, i..i + 1])
-            };
-            part.reshape([n, length, self.heads, width]).swap_dims(1, 2)
-        };
+        let split = |i: usize| self.part(qkv.clone(), [n * length, width], i).reshape([n, length, self.heads, width]).swap_dims(1, 2);
         let scale = 1.0 / (width as f64).sqrt();
         let scores = (split(0) * scale).matmul(split(1).swap_dims(2, 3));
         let mixed = softmax(scores, 3).matmul(split(2)).swap_dims(1, 2).reshape([n * length, c]);
@@ -212,17 +213,7 @@ impl Attention {
         let [n, c, h, w] = x.dims();
         let (length, width) = (h * w, c / self.heads);
         let qkv = self.qkv.forward(x.reshape([n, c, length]));
-        // Published layouts: all queries, all keys, all values ("new"), or the three of each head side by side.
-        let split = |i: usize| -> Tensor<4> {
-            if self.new_order {
-                qkv.clone().reshape([n, 3, self.heads, width * length]).slice([0..n, i..i + 1]).reshape([n, self.heads, width, length])
-            } else {
-                qkv.clone()
-                    .reshape([n, self.heads, 3, width * length])
-                    .slice([0..n, 0..self.heads, i..i + 1])
-                    .reshape([n, self.heads, width, length])
-            }
-        };
+        let split = |i: usize| self.part(qkv.clone(), [n, width * length], i).reshape([n, self.heads, width, length]);
         let scale = 1.0 / (width as f64).sqrt();
         let scores = split(0).swap_dims(2, 3).matmul(split(1)) * scale;
         let mixed = softmax(scores, 3).matmul(split(2).swap_dims(2, 3));

@@ -59,7 +59,7 @@ impl Encoder {
 
     /// `[batch, 3, size, size]` in [-1, 1] to `[batch, latent]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        let mut x = Map::new(x);
+        let mut x = Map::new(x, self.head.compute());
         for stage in &self.stages {
             x = stage.conv.apply(x);
             if let Some(attention) = &stage.attention {

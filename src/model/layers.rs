@@ -110,6 +110,11 @@ impl Linear {
         layer
     }
 
+    /// The type that it multiplies in; `None`: the weights' own.
+    pub fn compute(&self) -> Option<FloatDType> {
+        self.compute
+    }
+
     /// `[batch, in]` to `[batch, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         product(x, self.weight.val().transpose(), self.compute) + self.bias.val().unsqueeze()

@@ -3,7 +3,7 @@
 //! Everything is driven by a [`ModelConfig`]; every parameter is asked for by its published name through [`Parameters`], which
 //! is the one place that knows where weights come from (a checkpoint or a random initialisation).
 
-mod autodiff;
+pub(crate) mod autodiff;
 pub mod autoencoder;
 pub mod blocks;
 pub mod config;

@@ -121,7 +121,7 @@ impl EncoderHalf {
     /// The features at the bottom and the skips, first block first.
     fn forward(&self, x: Tensor<4>, conditions: &Conditions) -> Vec<Map> {
         let mut features = Vec::with_capacity(self.input_blocks.len());
-        let mut h = Map::new(x);
+        let mut h = Map::new(x, self.time_embed[0].compute());
         for block in &self.input_blocks {
             h = block.forward(h, conditions);
             features.push(h.clone());
@@ -273,9 +273,9 @@ impl ShiftDecoder {
 impl ShiftHalf {
     /// The downward path's features as this half reads them: with the latent's map on those of the first level.
     fn features(&self, features: &[Map], z: &Tensor<2>) -> Vec<Map> {
-        let Some(map) = self.latent_map.as_ref().map(|map| Map::new(map.forward(z.clone()))) else { return features.to_vec() };
-        let top = features.first().map(|f| f.dims());
-        features.iter().map(|f| if Some(f.dims()) == top { f.clone() + map.clone() } else { f.clone() }).collect()
+        let (Some(map), Some(top)) = (&self.latent_map, features.first()) else { return features.to_vec() };
+        let map = top.beside(map.forward(z.clone()));
+        features.iter().map(|f| if f.dims() == top.dims() { f.clone() + map.clone() } else { f.clone() }).collect()
     }
 }
 

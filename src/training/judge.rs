@@ -96,7 +96,7 @@ impl Judge {
 
     /// A logit an attribute, `[batch, attribute]`, of photos `[batch, 3, size, size]` of the judge's size, in [-1, 1].
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        let mut x = Map::new(x);
+        let mut x = Map::new(x, self.head.compute());
         for level in &self.levels {
             x = level.norm.of(level.down.apply(x)).silu();
             if let Some((conv, norm)) = &level.residual {
@@ -284,4 +284,31 @@ pub fn load(path: &Path, device: &Device) -> Result<(JudgeConfig, Judge), TrainE
 /// What a run folder trains, if it does.
 pub fn configured(folder: &RunFolder) -> Result<Option<RunConfig<JudgeConfig>>, TrainError> {
     folder.config(StageKind::Judge)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{ModuleMapper, Param};
+    use burn::tensor::Distribution;
+
+    use super::*;
+    use crate::model::autodiff::tests::check_gradients;
+
+    /// Adds to weights what is not zero at the start of training either.
+    struct Randomise(Device);
+
+    impl ModuleMapper for Randomise {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|t| t.clone() + Tensor::random(t.dims(), Distribution::Uniform(-0.05, 0.05), &self.0))
+        }
+    }
+
+    #[test]
+    fn a_judge_learns_what_it_would_with_the_tensor_library() {
+        let device = Device::flex().autodiff();
+        let config = JudgeConfig { image_size: 32, width: 32, attributes: vec!["one".into(), "other".into()] };
+        let judge = Judge::new(&mut Parameters::random(&device), &config).unwrap().map(&mut Randomise(device.clone()));
+        let labels = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], &device);
+        check_gradients(judge, [3, 3, 32, 32], &device, |judge, x| loss(judge.forward(x), labels.clone()));
+    }
 }

@@ -107,9 +107,17 @@ impl Convolution {
 
     /// One of weights that change with every step: in 32 bits, through F(4x4, 3x3) at any side. `input` channels, a multiple of 16.
     ///
-    /// `taps(i, o, to)` writes the nine weights from channel `i` to sixteen channels of the output, from `o` on.
-    pub fn in_training(kernels: &Kernels, input: usize, bias: &[f32], taps: impl Fn(usize, usize, &mut [[f32; LANE]; 9])) -> Self {
-        let weights = Packed::by_panels(36 * input, bias.len(), |panel, rows| {
+    /// `taps(i, o, to)` writes the nine weights from channel `i` to sixteen channels of the output, from `o` on; there is a multiple of 16
+    /// of those as well.
+    pub fn in_training(
+        kernels: &Kernels,
+        pool: &Pool,
+        input: usize,
+        bias: &[f32],
+        taps: impl Fn(usize, usize, &mut [[f32; LANE]; 9]),
+    ) -> Self {
+        assert!(input.is_multiple_of(LANE) && bias.len().is_multiple_of(LANE), "{input} to {} channels", bias.len());
+        let weights = Packed::by_panels(pool, 36 * input, bias.len(), |panel, rows| {
             let mut nine = [[0.0; LANE]; 9];
             for i in 0..input {
                 taps(i, panel * LANE, &mut nine);
@@ -184,6 +192,7 @@ impl Convolution {
     }
 
     fn winograd<const N: usize, const M: usize>(&self, kernels: &Kernels, pool: &Pool, x: &Padded, base: Base, output: &mut [f32]) {
+        assert!(self.input.is_multiple_of(LANE));
         let (tile_in, tile_out) = (kernels.tile_in[M / 2 - 1], kernels.tile_out[M / 2 - 1]);
         let (width, positions) = (self.width(), N * N);
         let (rows, columns) = (x.height.div_ceil(M), x.width.div_ceil(M));

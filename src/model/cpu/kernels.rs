@@ -98,7 +98,7 @@ pub struct Filters {
     pub position: usize,
 }
 
-/// The way back through a per-channel map and SiLU.
+/// The way back through a per-channel `(x - centre) * scale + shift` and SiLU.
 pub struct RunBack {
     /// What the map was applied to, and the gradient by what came out; both lie as `to`, channels beside each other.
     pub from: *const f32,
@@ -108,21 +108,23 @@ pub struct RunBack {
     pub pixels: usize,
     /// A multiple of 16.
     pub channels: usize,
+    pub centre: *const f32,
     pub scale: *const f32,
     pub shift: *const f32,
     pub silu: bool,
-    /// For each channel the sum of `to`, and of `to` times `from`; added to.
+    /// For each channel the sum of `to`, and of `to` times `from - centre`; added to.
     pub sum: *mut f32,
     pub product: *mut f32,
 }
 
-/// `to * scale + from * factor + shift`, channel by channel, in the place of `to`.
+/// `to * scale + (from - centre) * factor + shift`, channel by channel, in the place of `to`.
 pub struct Blend {
     pub from: *const f32,
     pub to: *mut f32,
     pub pixels: usize,
     /// A multiple of 16.
     pub channels: usize,
+    pub centre: *const f32,
     pub scale: *const f32,
     pub factor: *const f32,
     pub shift: *const f32,
@@ -137,6 +139,8 @@ pub struct Run {
     pub pixels: usize,
     /// A multiple of 16.
     pub channels: usize,
+    /// Taken off first, or null.
+    pub centre: *const f32,
     pub scale: *const f32,
     pub shift: *const f32,
     pub silu: bool,
@@ -168,8 +172,9 @@ pub struct Kernels {
     pub run: unsafe fn(&Run),
     pub run_back: unsafe fn(&RunBack),
     pub blend: unsafe fn(&Blend),
-    /// Sums and sums of squares over `pixels` of `channels` (a multiple of 16), added to the two outputs.
-    pub sums: unsafe fn(from: *const f32, pixels: usize, channels: usize, sum: *mut f32, square: *mut f32),
+    /// Sums and sums of squares over `pixels` (one at least) of `channels` (a multiple of 16); `about_first`: of what the pixels are from
+    /// the first of them, as the values' own squares lose what little they differ by ([`raw_moments`] makes one of the other).
+    pub sums: unsafe fn(from: *const f32, pixels: usize, channels: usize, about_first: bool, sum: *mut f32, square: *mut f32),
     /// Softmax in place over a row (its length a multiple of 16; `-inf` becomes 0).
     pub softmax: unsafe fn(row: *mut f32, len: usize),
 }
@@ -178,6 +183,13 @@ impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.debug_struct("Kernels").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// Sum and sum of squares of a channel, from what [`Kernels::sums`] gives about its first value.
+pub fn raw_moments([sum, square]: [f32; 2], first: f32, pixels: usize) -> [f64; 2] {
+    let ([sum, square], first) = ([sum, square].map(f64::from), f64::from(first));
+    let rest = pixels as f64 * first;
+    [sum + rest, square + first * (2.0 * sum + rest)]
 }
 
 /// The best kernels for this machine.
@@ -206,8 +218,6 @@ pub fn available() -> Vec<&'static Kernels> {
 trait Winograd<const N: usize, const M: usize> {
     unsafe fn input<L: Lanes>(d: [L; N]) -> [L; N];
     unsafe fn output<L: Lanes>(m: [L; N]) -> [L; M];
-    /// The transpose of `output`.
-    unsafe fn back<L: Lanes>(y: [L; M]) -> [L; N];
 }
 
 /// F(2, 3) with the points 0, 1, -1 and infinity.
@@ -221,10 +231,6 @@ impl Winograd<4, 2> for F2 {
     #[inline(always)]
     unsafe fn output<L: Lanes>(m: [L; 4]) -> [L; 2] {
         unsafe { [m[0].add(m[1]).add(m[2]), m[1].sub(m[2]).sub(m[3])] }
-    }
-    #[inline(always)]
-    unsafe fn back<L: Lanes>(y: [L; 2]) -> [L; 4] {
-        unsafe { [y[0], y[0].add(y[1]), y[0].sub(y[1]), L::splat(0.0).sub(y[1])] }
     }
 }
 
@@ -270,6 +276,10 @@ impl Winograd<6, 4> for F4 {
             ]
         }
     }
+}
+
+impl F4 {
+    /// The transpose of `output`.
     #[inline(always)]
     unsafe fn back<L: Lanes>(y: [L; 4]) -> [L; 6] {
         unsafe {
@@ -430,18 +440,18 @@ unsafe fn tile_out<L: Lanes, W: Winograd<N, M>, const N: usize, const M: usize>(
 // The second pass takes one element of every column.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
-unsafe fn tile_back<L: Lanes, W: Winograd<N, M>, const N: usize, const M: usize>(t: &TileIn) {
+unsafe fn tile_back<L: Lanes>(t: &TileIn) {
     unsafe {
         for channel in (0..t.channels).step_by(LANE) {
-            let mut columns = [[L::splat(0.0); N]; M];
+            let mut columns = [[L::splat(0.0); 6]; 4];
             for (x, column) in columns.iter_mut().enumerate() {
                 let from = t.from.add(x * t.pixel + channel);
-                *column = W::back(std::array::from_fn(|y| L::load(from.add(y * t.row))));
+                *column = F4::back(std::array::from_fn(|y| L::load(from.add(y * t.row))));
             }
-            for y in 0..N {
-                let row = W::back(std::array::from_fn(|x| columns[x][y]));
+            for y in 0..6 {
+                let row = F4::back(std::array::from_fn(|x| columns[x][y]));
                 for (x, value) in row.into_iter().enumerate() {
-                    value.store(t.to.add((y * N + x) * t.position + channel));
+                    value.store(t.to.add((y * 6 + x) * t.position + channel));
                 }
             }
         }
@@ -535,10 +545,11 @@ unsafe fn run_back<L: Lanes>(r: &RunBack) {
         let one = L::splat(1.0);
         for channel in (0..r.channels).step_by(LANE) {
             let (scale, shift) = (L::load(r.scale.add(channel)), L::load(r.shift.add(channel)));
+            let centre = L::load(r.centre.add(channel));
             let (mut sum, mut product) = (L::load(r.sum.add(channel)), L::load(r.product.add(channel)));
             for pixel in 0..r.pixels {
                 let offset = pixel * r.channels + channel;
-                let (from, mut gradient) = (L::load(r.from.add(offset)), L::load(r.gradient.add(offset)));
+                let (from, mut gradient) = (L::load(r.from.add(offset)).sub(centre), L::load(r.gradient.add(offset)));
                 if r.silu {
                     let u = from.mul_add(scale, shift);
                     let sigmoid = one.div(exp(L::splat(0.0).sub(u)).add(one));
@@ -560,7 +571,8 @@ unsafe fn blend<L: Lanes>(b: &Blend) {
         for pixel in 0..b.pixels {
             for channel in (0..b.channels).step_by(LANE) {
                 let (from, to) = (b.from.add(pixel * b.channels + channel), b.to.add(pixel * b.channels + channel));
-                let value = L::load(from).mul_add(L::load(b.factor.add(channel)), L::load(b.shift.add(channel)));
+                let from = L::load(from).sub(L::load(b.centre.add(channel)));
+                let value = from.mul_add(L::load(b.factor.add(channel)), L::load(b.shift.add(channel)));
                 L::load(to).mul_add(L::load(b.scale.add(channel)), value).store(to);
             }
         }
@@ -573,7 +585,9 @@ unsafe fn run<L: Lanes>(r: &Run) {
         for pixel in 0..r.pixels {
             let (from, to) = (r.from.add(pixel * r.from_pixel), r.to.add(pixel * r.to_pixel));
             for channel in (0..r.channels).step_by(LANE) {
-                let value = L::load(from.add(channel)).mul_add(L::load(r.scale.add(channel)), L::load(r.shift.add(channel)));
+                let value = L::load(from.add(channel));
+                let value = if r.centre.is_null() { value } else { value.sub(L::load(r.centre.add(channel))) };
+                let value = value.mul_add(L::load(r.scale.add(channel)), L::load(r.shift.add(channel)));
                 let value = if r.silu { silu(value) } else { value };
                 value.store(to.add(channel));
             }
@@ -582,17 +596,18 @@ unsafe fn run<L: Lanes>(r: &Run) {
 }
 
 #[inline(always)]
-unsafe fn sums<L: Lanes>(from: *const f32, pixels: usize, channels: usize, sum: *mut f32, square: *mut f32) {
+unsafe fn sums<L: Lanes>(from: *const f32, pixels: usize, channels: usize, about_first: bool, sum: *mut f32, square: *mut f32) {
     unsafe {
         for channel in (0..channels).step_by(LANE) {
             let (mut s, mut q) = ([L::splat(0.0); 2], [L::splat(0.0); 2]);
+            let first = if about_first { L::load(from.add(channel)) } else { L::splat(0.0) };
             for pixel in 0..pixels {
-                let value = L::load(from.add(pixel * channels + channel));
+                let value = L::load(from.add(pixel * channels + channel)).sub(first);
                 s[pixel % 2] = s[pixel % 2].add(value);
                 q[pixel % 2] = value.mul_add(value, q[pixel % 2]);
             }
-            s[0].add(s[1]).add(L::load(sum.add(channel))).store(sum.add(channel));
-            q[0].add(q[1]).add(L::load(square.add(channel))).store(square.add(channel));
+            s[0].add(s[1]).store(sum.add(channel));
+            q[0].add(q[1]).store(square.add(channel));
         }
     }
 }
@@ -640,7 +655,7 @@ macro_rules! instruction_set {
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile_back(t: &TileIn) {
-                unsafe { super::tile_back::<$lanes, F4, 6, 4>(t) }
+                unsafe { super::tile_back::<$lanes>(t) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn filters_in(f: &Filters) {
@@ -679,8 +694,8 @@ macro_rules! instruction_set {
                 unsafe { super::run::<$lanes>(r) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn sums(from: *const f32, pixels: usize, channels: usize, sum: *mut f32, square: *mut f32) {
-                unsafe { super::sums::<$lanes>(from, pixels, channels, sum, square) }
+            unsafe fn sums(from: *const f32, pixels: usize, channels: usize, about_first: bool, sum: *mut f32, square: *mut f32) {
+                unsafe { super::sums::<$lanes>(from, pixels, channels, about_first, sum, square) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn softmax(row: *mut f32, len: usize) {

@@ -38,7 +38,7 @@ impl Map {
             let from = values[(image * pixels + first) * channels..].as_ptr();
             let sum = to.at(task * 2 * channels);
             // SAFETY: the run ends with the image, channels are whole lanes, and every task sums into a place of its own.
-            unsafe { (kernels.sums)(from, RUN.min(pixels - first), channels, sum, sum.wrapping_add(channels)) };
+            unsafe { (kernels.sums)(from, RUN.min(pixels - first), channels, false, sum, sum.wrapping_add(channels)) };
         });
         let mut moments = vec![[0.0; 2]; batch * channels];
         for (task, part) in sums.chunks_exact(2 * channels).enumerate() {
@@ -136,6 +136,7 @@ impl Row<'_> {
                 to_pixel: self.channels(),
                 pixels: source.width,
                 channels: source.channels,
+                centre: std::ptr::null(),
                 scale: self.affine.scale[channel..].as_ptr(),
                 shift: self.affine.shift[channel..].as_ptr(),
                 silu: self.silu,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::buffer::Aligned;
+use super::buffer::{Aligned, Buffer, Pool};
 use super::kernels::{Block, Kernels, Outer, Right};
 use super::lanes::LANE;
 
@@ -27,6 +27,8 @@ pub struct Packed {
 #[derive(Debug)]
 enum Data {
     Floats(Aligned),
+    /// Floats for a while.
+    Lent(Buffer),
     /// `scales`: for each panel and group of rows sixteen.
     Shorts {
         values: Aligned,
@@ -80,13 +82,13 @@ impl Packed {
         Self { depth, columns, data }
     }
 
-    /// `fill(panel, values)` writes the rows of one panel, sixteen floats each, whole or not: the rest is zero.
-    pub fn by_panels(depth: usize, columns: usize, fill: impl Fn(usize, &mut [[f32; LANE]])) -> Self {
-        let mut values = Aligned::zeros(columns.div_ceil(LANE) * depth * LANE);
+    /// `fill(panel, values)` writes all rows of one panel, sixteen floats each, over what was in the pool's memory.
+    pub fn by_panels(pool: &Pool, depth: usize, columns: usize, fill: impl Fn(usize, &mut [[f32; LANE]])) -> Self {
+        let mut values = pool.take(columns.div_ceil(LANE) * depth * LANE);
         for (panel, values) in values.as_chunks_mut().0.chunks_exact_mut(depth).enumerate() {
             fill(panel, values);
         }
-        Self { depth, columns, data: Data::Floats(values) }
+        Self { depth, columns, data: Data::Lent(values) }
     }
 
     /// Panels of 16 columns.
@@ -104,6 +106,7 @@ impl Packed {
         let start = panel * self.stride() + row * LANE;
         match &self.data {
             Data::Floats(values) => Right::Floats(values[start..].as_ptr()),
+            Data::Lent(values) => Right::Floats(values[start..].as_ptr()),
             Data::Shorts { values, scales, group } => {
                 let stride = self.stride() / group;
                 let scales = scales[panel * stride + row / group * LANE..].as_ptr();
@@ -119,6 +122,7 @@ impl Packed {
     pub fn bytes(&self) -> usize {
         match &self.data {
             Data::Floats(values) => 4 * values.len(),
+            Data::Lent(values) => 4 * values.len(),
             Data::Shorts { values, scales, .. } => 4 * (values.len() + scales.len()),
         }
     }

@@ -11,6 +11,7 @@ use super::matrix::Storage;
 use super::network::{Decoder, Encoder, Noisy};
 use super::training;
 use crate::diffusion::{Betas, ScheduleConfig};
+use crate::model::autodiff::tests::check_gradients;
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, ShiftDecoder, encoder};
 
 fn random(len: usize, seed: u64) -> Vec<f32> {
@@ -126,7 +127,7 @@ fn instruction_sets_train_alike() {
         let (scale, shift, by_norm) = (random(batch * input, 5), random(batch * input, 6), random(pixels * input, 7));
         let results = |kernels| {
             let size = [batch, height, width];
-            let back = training::convolution_back(kernels, &x, size, &weight, &gradient, [true; 3]);
+            let back = training::convolution_back(kernels, Some(&x), size, &weight, &gradient, [true; 2]);
             let (normed, statistics) = training::norm(kernels, &x, batch, &scale, &shift, true);
             let [by_x, by_scale, by_shift] = training::norm_back(kernels, &x, &statistics, &scale, &shift, true, &by_norm);
             let convolved = training::convolution(kernels, &x, size, &weight, &bias);
@@ -162,6 +163,25 @@ fn networks_in_training_agree_with_the_tensor_library() {
             let error = relative_error(got, want);
             assert!(error < 5e-5, "{size}: {error:.1e}");
         }
+    }
+}
+
+/// So do the gradients, of every parameter and of the input.
+#[test]
+fn networks_learn_what_they_would_with_the_tensor_library() {
+    let device = Device::flex().autodiff();
+    for config in configurations() {
+        let Randomised { encoder, decoder } = Randomised::new(&config, &device);
+        let weighed = |out: Tensor<4>| {
+            let weights = random(out.dims().iter().product(), 4);
+            (out.clone() * Tensor::<4>::from_data(TensorData::new(weights, out.dims()), &out.device())).sum()
+        };
+        check_gradients((encoder, decoder), [2, 3, config.image_size, config.image_size], &device, |(encoder, decoder), x| {
+            let z = encoder.forward(x.clone());
+            let [batch, latent] = z.dims();
+            let (eps, gradient) = decoder.forward(x, &[7, 850], z.clone());
+            weighed(eps) + weighed(gradient) + weighed(z.reshape([batch, latent, 1, 1]))
+        });
     }
 }
 

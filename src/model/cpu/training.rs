@@ -1,13 +1,14 @@
 //! Layers forwards and backwards, on feature maps `[batch, height, width, channel]` in slices: what [`crate::model::autodiff`] makes
 //! operations of the tensor library of.
 //!
-//! A batch is trained in parts, one on each core, so nothing here spreads over threads by itself.
+//! A batch is trained in parts, each in a pool of one thread ([`crate::training`]). Norms never leave their thread; convolutions are those
+//! of the networks that only look forward, and would spread over the threads of a larger pool.
 
 use std::sync::LazyLock;
 
 use super::buffer::Pool;
 use super::convolution::{Base, ByWeights, Convolution, Padded};
-use super::kernels::{Blend, Kernels, Run, RunBack};
+use super::kernels::{Blend, Kernels, Run, RunBack, raw_moments};
 use super::lanes::LANE;
 use crate::model::layers::GROUPS;
 
@@ -19,6 +20,12 @@ const RUN: usize = 64;
 
 /// Images, rows and columns of a feature map.
 pub type Size = [usize; 3];
+
+/// What the kernels rest on: whole pixels of whole lanes of channels.
+fn check(x: &[f32], pixels: usize, channels: usize) {
+    assert!(channels > 0 && channels.is_multiple_of(LANE), "{channels} channels");
+    assert_eq!(x.len(), pixels * channels);
+}
 
 fn padded(x: &[f32], [batch, height, width]: Size) -> Padded {
     let channels = x.len() / (batch * height * width);
@@ -34,6 +41,8 @@ fn padded(x: &[f32], [batch, height, width]: Size) -> Padded {
 pub fn convolution(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let pixels: usize = size.iter().product();
     let input = x.len() / pixels;
+    check(x, pixels, input);
+    assert_eq!(weight.len(), bias.len() * input * 9);
     let filters = weight.as_chunks::<9>().0;
     let taps = |i: usize, o: usize, to: &mut [[f32; LANE]; 9]| {
         for j in 0..LANE {
@@ -42,21 +51,31 @@ pub fn convolution(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], bia
         }
     };
     let mut out = vec![0.0; pixels * bias.len()];
-    Convolution::in_training(kernels, input, bias, taps).apply(kernels, &POOL, &padded(x, size), Base::Zero, &mut out);
+    Convolution::in_training(kernels, &POOL, input, bias, taps).apply(kernels, &POOL, &padded(x, size), Base::Zero, &mut out);
     out
 }
 
-/// The gradients of a convolution, those that are asked for.
+/// The gradients of a convolution, where they are asked for.
 pub struct ConvolutionBack {
     pub x: Option<Vec<f32>>,
     pub weight: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
 }
 
-/// The way back through [`convolution`]; `wanted` says by which of input, weight and bias.
-pub fn convolution_back(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32], gradient: &[f32], wanted: [bool; 3]) -> ConvolutionBack {
+/// The way back through [`convolution`]: by its weight where `x` is given, and where so `wanted` by its input and its bias.
+pub fn convolution_back(
+    kernels: &Kernels,
+    x: Option<&[f32]>,
+    size: Size,
+    weight: &[f32],
+    gradient: &[f32],
+    wanted: [bool; 2],
+) -> ConvolutionBack {
     let pixels: usize = size.iter().product();
-    let (input, output) = (x.len() / pixels, gradient.len() / pixels);
+    let output = gradient.len() / pixels;
+    check(gradient, pixels, output);
+    let input = weight.len() / (9 * output);
+    assert_eq!(weight.len(), output * input * 9);
     let by = padded(gradient, size);
     let by_x = || {
         // The same convolution with its filters turned and the channels' sides exchanged.
@@ -66,15 +85,15 @@ pub fn convolution_back(kernels: &Kernels, x: &[f32], size: Size, weight: &[f32]
                 (0..9).for_each(|tap| to[tap][j] = filter[8 - tap]);
             }
         };
-        let mut out = vec![0.0; x.len()];
-        Convolution::in_training(kernels, output, &vec![0.0; input], taps).apply(kernels, &POOL, &by, Base::Zero, &mut out);
+        let mut out = vec![0.0; pixels * input];
+        Convolution::in_training(kernels, &POOL, output, &vec![0.0; input], taps).apply(kernels, &POOL, &by, Base::Zero, &mut out);
         out
     };
-    ConvolutionBack {
-        x: wanted[0].then(by_x),
-        weight: wanted[1].then(|| ByWeights::new(kernels, &POOL, &padded(x, size), &by).weights(kernels)),
-        bias: wanted[2].then(|| totals(kernels, gradient, output)),
-    }
+    let by_weight = |x: &[f32]| {
+        check(x, pixels, input);
+        ByWeights::new(kernels, &POOL, &padded(x, size), &by).weights(kernels)
+    };
+    ConvolutionBack { x: wanted[0].then(by_x), weight: x.map(by_weight), bias: wanted[1].then(|| totals(kernels, gradient, output)) }
 }
 
 /// The sum of every channel.
@@ -84,16 +103,16 @@ fn totals(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<f32> {
 
 /// Sum and sum of squares of every channel.
 fn moments(kernels: &Kernels, x: &[f32], channels: usize) -> Vec<[f64; 2]> {
+    check(x, x.len() / channels, channels);
     let mut moments = vec![[0.0; 2]; channels];
     let mut part = vec![0.0f32; 2 * channels];
     for run in x.chunks(RUN * channels) {
-        part.fill(0.0);
         let (sum, square) = part.split_at_mut(channels);
         // SAFETY: whole pixels of whole lanes of channels.
-        unsafe { (kernels.sums)(run.as_ptr(), run.len() / channels, channels, sum.as_mut_ptr(), square.as_mut_ptr()) };
+        unsafe { (kernels.sums)(run.as_ptr(), run.len() / channels, channels, true, sum.as_mut_ptr(), square.as_mut_ptr()) };
         for (c, moment) in moments.iter_mut().enumerate() {
-            moment[0] += f64::from(sum[c]);
-            moment[1] += f64::from(square[c]);
+            let [sum, square] = raw_moments([sum[c], square[c]], run[c], run.len() / channels);
+            *moment = [moment[0] + sum, moment[1] + square];
         }
     }
     moments
@@ -111,15 +130,29 @@ fn statistics(moments: &[[f64; 2]], pixels: usize) -> Vec<[f64; 2]> {
     moments.chunks_exact(per_group).map(of_group).collect()
 }
 
-/// The per-channel map that normalises and then scales and shifts.
-fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 2] {
+/// What is left of a mean when its nearest float is taken off.
+fn beside(mean: f64) -> f64 {
+    mean - f64::from(mean as f32)
+}
+
+/// The per-channel `(x - centre) * scale + shift` that normalises and then scales and shifts.
+fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 3] {
     let per_group = scale.len() / GROUPS;
     let of_channel = |c: usize| {
         let [mean, inverse] = statistics[c / per_group];
         let scale = inverse * f64::from(scale[c]);
-        [scale, f64::from(shift[c]) - mean * scale]
+        [mean, scale, f64::from(shift[c]) - beside(mean) * scale]
     };
-    [0, 1].map(|part| (0..scale.len()).map(|c| of_channel(c)[part] as f32).collect())
+    [0, 1, 2].map(|part| (0..scale.len()).map(|c| of_channel(c)[part] as f32).collect())
+}
+
+/// Channels and values of each of several images, with a scale and a shift for each channel.
+fn of_each_image(x: &[f32], batch: usize, scale: &[f32], shift: &[f32]) -> [usize; 2] {
+    let (channels, length) = (scale.len() / batch, x.len() / batch);
+    assert!(channels > 0 && channels.is_multiple_of(GROUPS), "{channels} channels in {GROUPS} groups");
+    assert_eq!((scale.len(), shift.len()), (batch * channels, batch * channels));
+    check(x, batch * (length / channels), channels);
+    [channels, length]
 }
 
 /// Group norm over 32 groups, then `x * scale + shift` (`[batch, channel]` each) and if so asked SiLU. With it come mean and inverse
@@ -127,12 +160,12 @@ fn folded(statistics: &[[f64; 2]], scale: &[f32], shift: &[f32]) -> [Vec<f32>; 2
 pub fn norm(kernels: &Kernels, x: &[f32], batch: usize, scale: &[f32], shift: &[f32], silu: bool) -> (Vec<f32>, Vec<[f64; 2]>) {
     let mut out = vec![0.0; x.len()];
     let mut all = Vec::with_capacity(batch * GROUPS);
-    let (channels, length) = (scale.len() / batch, x.len() / batch);
+    let [channels, length] = of_each_image(x, batch, scale, shift);
     for (image, (from, to)) in x.chunks_exact(length).zip(out.chunks_exact_mut(length)).enumerate() {
         let of_image = image * channels..(image + 1) * channels;
         let statistics = statistics(&moments(kernels, from, channels), length / channels);
         all.extend(&statistics);
-        let [scale, shift] = folded(&statistics, &scale[of_image.clone()], &shift[of_image]);
+        let [centre, scale, shift] = folded(&statistics, &scale[of_image.clone()], &shift[of_image]);
         let run = Run {
             from: from.as_ptr(),
             from_pixel: channels,
@@ -140,6 +173,7 @@ pub fn norm(kernels: &Kernels, x: &[f32], batch: usize, scale: &[f32], shift: &[
             to_pixel: channels,
             pixels: length / channels,
             channels,
+            centre: centre.as_ptr(),
             scale: scale.as_ptr(),
             shift: shift.as_ptr(),
             silu,
@@ -163,16 +197,17 @@ pub fn norm_back(
     let batch = statistics.len() / GROUPS;
     let mut by_x = vec![0.0; x.len()];
     let (mut by_scale, mut by_shift) = (Vec::with_capacity(scale.len()), Vec::with_capacity(scale.len()));
-    let (channels, length) = (scale.len() / batch, x.len() / batch);
+    let [channels, length] = of_each_image(x, batch, scale, shift);
+    assert_eq!((statistics.len(), gradient.len()), (batch * GROUPS, x.len()));
     let (per_group, pixels) = (channels / GROUPS, length / channels);
     let count = (per_group * pixels) as f64;
     for (image, (from, to)) in x.chunks_exact(length).zip(by_x.chunks_exact_mut(length)).enumerate() {
         let of_image = image * channels..(image + 1) * channels;
         let (scale, shift) = (&scale[of_image.clone()], &shift[of_image]);
         let statistics = &statistics[image * GROUPS..][..GROUPS];
-        let [whole, offset] = folded(statistics, scale, shift);
+        let [centre, whole, offset] = folded(statistics, scale, shift);
         let gradient = &gradient[image * length..][..length];
-        // By what SiLU was applied to; summed over the pixels, alone and times x.
+        // By what SiLU was applied to; summed over the pixels, alone and times what x is from the centre.
         let mut sums = vec![[0.0f64; 2]; channels];
         let mut part = vec![0.0f32; 2 * channels];
         let run = RUN * channels;
@@ -185,6 +220,7 @@ pub fn norm_back(
                 to: to.as_mut_ptr(),
                 pixels: from.len() / channels,
                 channels,
+                centre: centre.as_ptr(),
                 scale: whole.as_ptr(),
                 shift: offset.as_ptr(),
                 silu,
@@ -202,14 +238,14 @@ pub fn norm_back(
         let (mut factor, mut rest) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
         for (group, &[mean, inverse]) in statistics.iter().enumerate() {
             let of_group = group * per_group..(group + 1) * per_group;
-            let by_scale_of = |c: usize| inverse * (sums[c][1] - mean * sums[c][0]);
+            let by_scale_of = |c: usize| inverse * (sums[c][1] - beside(mean) * sums[c][0]);
             let mean_of = |of: &dyn Fn(usize) -> f64| of_group.clone().map(|c| f64::from(scale[c]) * of(c)).sum::<f64>() / count;
             let (level, slope) = (mean_of(&|c| sums[c][0]), mean_of(&by_scale_of));
             for c in of_group.clone() {
                 by_scale.push(by_scale_of(c) as f32);
                 by_shift.push(sums[c][0] as f32);
                 factor.push((-inverse * inverse * slope) as f32);
-                rest.push((inverse * (inverse * slope * mean - level)) as f32);
+                rest.push((inverse * (inverse * slope * beside(mean) - level)) as f32);
             }
         }
         let call = Blend {
@@ -217,6 +253,7 @@ pub fn norm_back(
             to: to.as_mut_ptr(),
             pixels,
             channels,
+            centre: centre.as_ptr(),
             scale: whole.as_ptr(),
             factor: factor.as_ptr(),
             shift: rest.as_ptr(),
