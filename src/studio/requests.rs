@@ -112,9 +112,9 @@ impl StudioApp {
 
     pub(super) fn load_model(&mut self, folder: PathBuf) {
         // The next start may be from another folder.
-        let folder = std::path::absolute(&folder).unwrap_or(folder);
-        self.used_models.retain(|other| *other != folder);
-        self.used_models.insert(0, folder.clone());
+        let full = std::path::absolute(&folder).unwrap_or_else(|_| folder.clone());
+        self.used_models.retain(|other| *other != full);
+        self.used_models.insert(0, full);
         self.used_models.truncate(RECENT);
         if self.send(Request::LoadBundle(folder)) {
             self.jobs.started(Job::LoadingModel);
