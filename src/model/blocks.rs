@@ -7,7 +7,7 @@ use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{FloatDType, Tensor};
 
 use super::autodiff::Map;
-use super::layers::{Conv, GroupNorm, Linear, product, values};
+use super::layers::{Conv, GroupNorm, Linear, affine_rows, product, values};
 use super::parameters::{Init, ParameterError, Parameters};
 
 /// What a residual block does to the resolution.
@@ -245,7 +245,7 @@ impl PointwiseConv {
     /// `[rows, in]` to `[rows, out]`.
     fn rows(&self, x: Tensor<2>) -> Tensor<2> {
         let [output, input, _] = self.weight.dims();
-        product(x, self.weight.val().reshape([output, input]).transpose(), self.compute) + self.bias.val().unsqueeze()
+        affine_rows(x, self.weight.val().reshape([output, input]), self.bias.val(), self.compute)
     }
 
     /// `[batch, in, length]` to `[batch, out, length]`.

@@ -70,9 +70,9 @@ impl Conv {
                 x.with(pairs.slice([0..n * h / 2, 0..1, 0..w / 2, 0..output]).reshape([n, h / 2, w / 2, output]))
             }
             (1, 1) => {
-                let weight = self.weight.val().reshape([output, input]).transpose();
-                let product = values.clone().reshape([n * h * w, input]).matmul(weight) + self.bias.val().unsqueeze();
-                x.with(product.reshape([n, h, w, output]))
+                let rows = values.clone().reshape([n * h * w, input]);
+                let rows = affine_rows(rows, self.weight.val().reshape([output, input]), self.bias.val(), None);
+                x.with(rows.reshape([n, h, w, output]))
             }
             _ => x.through(|x| self.forward(x)),
         }
@@ -117,8 +117,13 @@ impl Linear {
 
     /// `[batch, in]` to `[batch, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        product(x, self.weight.val().transpose(), self.compute) + self.bias.val().unsqueeze()
+        affine_rows(x, self.weight.val(), self.bias.val(), self.compute)
     }
+}
+
+/// `[rows, in]` to `[rows, out]`; `weight`: `[out, in]`.
+pub(super) fn affine_rows(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, compute: Option<FloatDType>) -> Tensor<2> {
+    product(x, weight.transpose(), compute) + bias.unsqueeze()
 }
 
 /// `a` times `b` in a narrower type where one is asked for, as 32-bit floats.

@@ -378,29 +378,35 @@ impl Network {
             let Kept([eps, _]) = start.eps;
             (eps, gradients)
         };
-        let recorded = self.is_recorded(x_t, &times, z).then(|| {
-            let mut inputs = vec![Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
-            inputs.extend(z.map(Input::all));
-            lock(&self.passes).repeat(on, &inputs, |inputs| {
-                let [x_t, modulations, factors, z @ ..] = inputs else { unreachable!("these are those above") };
-                let (eps, gradients) = whole(x_t, Times::of(modulations, factors), z.first());
-                std::iter::once(eps).chain(gradients).collect()
-            })
+        let mut inputs = vec![Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
+        inputs.extend(z.map(Input::all));
+        let recorded = self.recorded(on, z.unwrap_or(x_t), &times, &inputs, |inputs| {
+            let [x_t, modulations, factors, z @ ..] = inputs else { unreachable!("these are those above") };
+            let (eps, gradients) = whole(x_t, Times::of(modulations, factors), z.first());
+            std::iter::once(eps).chain(gradients).collect()
         });
-        match recorded.flatten().as_deref() {
+        match recorded.as_deref() {
             Some([eps, gradients @ ..]) => (eps.clone(), gradients.first().cloned()),
             _ => whole(x_t, times, z),
         }
     }
 
-    /// Whether telling the card of such a pass takes longer than it may take to run. A pass over many images has work enough, and needs
-    /// the memory.
-    fn is_recorded(&self, x_t: &CubeTensor, times: &Times, z: Option<&CubeTensor>) -> bool {
-        let few = z.unwrap_or(x_t).meta.shape()[0] <= Self::MOST_RECORDED;
-        if !few {
-            lock(&self.passes).clear();
+    /// A pass from its recording ([`Recorder::repeat`]), where telling the card of it may take longer than running it. One over many images,
+    /// as many as `of_each` has rows, has work enough, and needs the memory.
+    fn recorded(
+        &self,
+        on: &Surface,
+        of_each: &CubeTensor,
+        times: &Times,
+        inputs: &[Input],
+        pass: impl Fn(&[CubeTensor]) -> Vec<CubeTensor>,
+    ) -> Option<Vec<CubeTensor>> {
+        let mut passes = lock(&self.passes);
+        if of_each.meta.shape()[0] > Self::MOST_RECORDED {
+            passes.clear();
+            return None;
         }
-        few && times.modulations.shared
+        if times.modulations.shared { passes.repeat(on, inputs, pass) } else { None }
     }
 
     /// The same with latents for the first step of a decode. While sliders move, decode after decode starts from one `x_t`: everything but
@@ -424,16 +430,14 @@ impl Network {
         }
         drop(steps);
         let Start { times, features, eps } = &step.start;
-        let recorded = self.is_recorded(x_t, times, Some(z)).then(|| {
-            let held = [Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
-            let held = held.into_iter().chain(features.iter().map(Input::all)).map(|input| input.of_version(step.number));
-            let inputs: Vec<Input> = std::iter::once(Input::all(z)).chain(held).collect();
-            lock(&self.passes).repeat(on, &inputs, |inputs| {
-                let [z, x_t, modulations, factors, features @ ..] = inputs else { unreachable!("these are those above") };
-                vec![self.gradients(on, x_t, &Times::of(modulations, factors), features, z)]
-            })
+        let held = [Input::all(x_t), Input::row(&times.modulations), Input::row(&times.factors)];
+        let held = held.into_iter().chain(features.iter().map(Input::all)).map(|input| input.of_version(step.number));
+        let inputs: Vec<Input> = std::iter::once(Input::all(z)).chain(held).collect();
+        let recorded = self.recorded(on, z, times, &inputs, |inputs| {
+            let [z, x_t, modulations, factors, features @ ..] = inputs else { unreachable!("these are those above") };
+            vec![self.gradients(on, x_t, &Times::of(modulations, factors), features, z)]
         });
-        let gradients = match recorded.flatten().as_deref() {
+        let gradients = match recorded.as_deref() {
             Some([gradients]) => gradients.clone(),
             _ => self.gradients(on, x_t, times, features, z),
         };
