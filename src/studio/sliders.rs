@@ -233,13 +233,16 @@ fn show_row(ui: &mut Ui, attribute: &str, favourite: bool, recipe: &mut Recipe) 
             let typed = ui
                 .allocate_ui_with_layout(vec2(size::VALUE, size::ROW), Layout::left_to_right(Align::Center), |ui| {
                     ui.spacing_mut().interact_size.x = size::VALUE;
+                    // The widest text fits, so that the row does not shift.
+                    ui.spacing_mut().button_padding.x = space::XS / 2.0;
                     let field = DragValue::new(&mut value)
                         .range(-TYPED_RANGE..=TYPED_RANGE)
                         .speed(1.0)
                         .max_decimals(1)
                         .custom_formatter(|value, _| signed(value))
                         // One edit is one step, not one a keystroke.
-                        .update_while_editing(false);
+                        .update_while_editing(false)
+                        .clip_text(true);
                     ui.add(field)
                 })
                 .inner
@@ -481,6 +484,25 @@ mod tests {
         assert_eq!(ends(&drawn(true)), (0.0, 0.0), "both ends of the shackle are in the body");
         let (left, right) = ends(&drawn(false));
         assert!(left == 0.0 && right < -1.0, "one end is in the air: {right}");
+    }
+
+    #[test]
+    fn no_value_makes_its_row_wider() {
+        let width = |value: f32| {
+            let ctx = egui::Context::default();
+            super::super::tokens::apply(&ctx);
+            let mut recipe = Recipe::default();
+            recipe.set_slider("Smiling", value);
+            let mut width = 0.0;
+            let mut output = ctx.run_ui(egui::RawInput::default(), |ui| {
+                ui.set_max_width(300.0);
+                let row = ui.scope(|ui| show_row(ui, "Smiling", false, &mut recipe));
+                width = row.response.rect.width();
+            });
+            output.textures_delta.clear();
+            width
+        };
+        assert_eq!([100.0, -100.0, 299.9, -299.9].map(width), [width(0.0); 4]);
     }
 
     #[test]
