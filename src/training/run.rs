@@ -346,7 +346,7 @@ pub fn train<S: Stage, N: NetworkConfig>(
         samples_before: progress.samples,
         loss: progress.loss,
         bar: bar(limits, learner.step()),
-        reported: Instant::now(),
+        reported: None,
         tuned: device.clone().inner() == Device::flex(),
     };
     // The GPU libraries report lost devices and full memory by panicking. The state on disk is whole at every moment.
@@ -376,7 +376,8 @@ struct Sitting<'a, S: Stage> {
     samples_before: u64,
     loss: Option<f64>,
     bar: ProgressBar,
-    reported: Instant,
+    /// When the last line was printed, where there is no terminal.
+    reported: Option<Instant>,
     /// Whether the device has its kernels. A card compiles them, and looks for the fastest, in its first step, for a minute or more.
     tuned: bool,
 }
@@ -488,20 +489,17 @@ impl<S: Stage> Sitting<'_, S> {
         let position = if self.limits.steps.is_some() { entry.step } else { self.started.elapsed().as_secs() };
         let message = format!("step {}, loss {:.5}, {:.0} samples/s", entry.step, entry.loss, entry.samples_per_second);
         self.bar.set_position(position);
-        if self.reported.elapsed() >= PLAIN_REPORT {
-            self.say(message);
-        } else {
-            self.bar.set_message(message);
-        }
+        self.say(message);
         Ok(())
     }
 
-    /// Tells at once, on a line of its own where there is no terminal.
+    /// Shows a message. Where there is no terminal, it is a line of its own, and none follows within [`PLAIN_REPORT`].
     fn say(&mut self, message: String) {
-        if self.limits.progress && self.bar.is_hidden() {
+        let is_due = self.reported.is_none_or(|last| last.elapsed() >= PLAIN_REPORT);
+        if is_due && self.limits.progress && self.bar.is_hidden() {
             // Not a terminal: no bar, but a file should not stay empty for hours either.
             eprintln!("{message}");
-            self.reported = Instant::now();
+            self.reported = Some(Instant::now());
         }
         self.bar.set_message(message);
     }
