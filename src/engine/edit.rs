@@ -45,17 +45,20 @@ pub enum EditError {
 
 /// The networks of a bundle, and the device that they are on: what was asked for, or where they decode fastest.
 pub(crate) fn open(bundle: Bundle, choice: DeviceChoice) -> Result<(Autoencoder, NamedDevice), EditError> {
-    let processor = DeviceChoice::Cpu.open()?;
-    if choice == DeviceChoice::Auto {
-        let model = bundle.build(&processor.device)?;
-        if choice.for_step(model.cost.step_gflop) == DeviceChoice::Cpu {
+    let device = if choice == DeviceChoice::Auto {
+        // What a step costs is known once the networks are built; where there is no card, they stay where they are.
+        let model = bundle.build(&DeviceChoice::Cpu.open()?.device)?;
+        let device = choice.for_step(model.cost.step_gflop).open()?;
+        if device.is_cpu() {
             let storage = bundle.storage();
             // Before the kernels copy them: the weights need not lie in memory three times.
             drop(bundle);
-            return Ok((model.on_cpu_kernels(storage), processor));
+            return Ok((model.on_cpu_kernels(storage), device));
         }
-    }
-    let device = choice.open()?;
+        device
+    } else {
+        choice.open()?
+    };
     Ok((bundle.into_model(&device)?, device))
 }
 
