@@ -43,6 +43,14 @@ pub fn give_second_name(file: &Path, name: &Path) -> io::Result<()> {
     between.into_temp_path().persist(name).map_err(|error| error.error)
 }
 
+/// Waits until nobody else has locked a folder, and keeps it locked as long as the result lives. `None` where the system has no locks for
+/// folders, as Windows.
+pub fn lock_folder(folder: &Path) -> Option<File> {
+    let folder = File::open(folder).ok()?;
+    folder.lock().ok()?;
+    Some(folder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

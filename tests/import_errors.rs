@@ -221,6 +221,38 @@ fn bundles_are_checked_when_they_are_opened() {
 }
 
 #[test]
+fn of_bundles_that_are_saved_at_a_time_one_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = import(&golden(), &ImportOptions::default()).unwrap();
+    // Each has a name and weights of its own.
+    let own = |i: usize| {
+        let mut bundle = first.clone();
+        bundle.manifest.name = i.to_string();
+        bundle.weights.tensors.get_mut("latents.mean").unwrap().values.fill(i as f32);
+        bundle
+    };
+    let save_all = |path: &Path, replace: bool| {
+        std::thread::scope(|scope| {
+            let saves: Vec<_> = (0..6).map(|i| scope.spawn(move || own(i).save(path, replace).is_ok())).collect();
+            saves.into_iter().map(|save| save.join().unwrap()).filter(|saved| *saved).count()
+        })
+    };
+    let is_whole = |path: &Path| {
+        let bundle = Bundle::load(path).unwrap();
+        assert_eq!(bundle.weights.tensors["latents.mean"].values[0].to_string(), bundle.manifest.name);
+        assert_eq!(fs::read_dir(path).unwrap().count(), 2);
+    };
+    let path = folder.path().join("new");
+    assert_eq!(save_all(&path, false), 1);
+    is_whole(&path);
+    // Not on Windows, which has no locks for folders.
+    for _ in 0..if cfg!(unix) { 10 } else { 0 } {
+        assert_eq!(save_all(&path, true), 6);
+        is_whole(&path);
+    }
+}
+
+#[test]
 fn half_precision_weights_round_trip() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bundle");

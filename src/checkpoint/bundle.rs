@@ -1,6 +1,7 @@
 //! A bundle: one folder with `manifest.json` (readable) and `model.safetensors` (the weights).
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -118,12 +119,11 @@ impl Bundle {
     }
 
     /// Writes a new bundle folder. An existing one is only replaced with `replace`; whenever that is broken off, there is a whole bundle
-    /// in the folder, the old one or the new one.
+    /// in the folder, the old one or the new one. Of several that are saved there at a time, one is there in the end.
     pub fn save(&mut self, folder: &Path, replace: bool) -> Result<(), CheckpointError> {
-        if folder.exists() && !replace {
-            return Err(CheckpointError::Exists { path: folder.into() });
-        }
-        std::fs::create_dir_all(folder).map_err(CheckpointError::io("create", folder))?;
+        create(folder, replace)?;
+        // The weights that another one's manifest leads to would be replaced before it is there, or removed after that.
+        let _lock = files::lock_folder(folder);
         let precision = self.manifest.weights.precision;
         // The weights that the manifest in the folder leads to stay until it leads to others.
         let before = Self::read_manifest(folder).ok().map(|manifest| manifest.weights.file);
@@ -227,6 +227,19 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+/// Makes a bundle's folder. Only one of several at a time makes a new one.
+fn create(folder: &Path, replace: bool) -> Result<(), CheckpointError> {
+    let create_new = || {
+        folder.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::create_dir(folder)
+    };
+    let created = if replace { std::fs::create_dir_all(folder) } else { create_new() };
+    created.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists if !replace => CheckpointError::Exists { path: folder.into() },
+        _ => CheckpointError::io("create", folder)(error),
+    })
 }
 
 /// A row-major matrix as rows of this width.
