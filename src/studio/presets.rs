@@ -10,7 +10,25 @@ use crate::editing::Recipe;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preset {
     pub name: String,
-    pub recipe: Recipe,
+    recipe: Recipe,
+    /// Whether the recipe says what becomes of the background. Presets from before there was a choice do not.
+    #[serde(default)]
+    says_background: bool,
+}
+
+impl Preset {
+    pub fn new(name: String, recipe: Recipe) -> Self {
+        Self { name, recipe, says_background: true }
+    }
+
+    /// The edit in place of another one, which keeps what the preset says nothing of.
+    fn in_place_of(&self, present: &Recipe) -> Recipe {
+        let mut recipe = self.recipe.clone();
+        if !self.says_background {
+            recipe.keep_background = present.keep_background;
+        }
+        recipe
+    }
 }
 
 /// All presets, by name.
@@ -45,7 +63,7 @@ impl Presets {
         let mut applied = None;
         Popup::from_toggle_button_response(&button).close_behavior(PopupCloseBehavior::CloseOnClickOutside).show(|ui| {
             ui.set_width(size::MENU);
-            applied = self.show_list(ui);
+            applied = self.show_list(ui, recipe);
             ui.separator();
             self.show_save(ui, recipe);
             if applied.is_some() {
@@ -55,7 +73,7 @@ impl Presets {
         applied
     }
 
-    fn show_list(&mut self, ui: &mut Ui) -> Option<Recipe> {
+    fn show_list(&mut self, ui: &mut Ui, present: &Recipe) -> Option<Recipe> {
         let (mut applied, mut forgotten) = (None, None);
         if self.list.is_empty() {
             ui.weak("No presets yet. Move some sliders, then save them here by a name.");
@@ -66,7 +84,7 @@ impl Presets {
                     let width = ui.available_width() - size::RESET - space::L;
                     let apply = ui.add(Button::selectable(false, &preset.name).truncate().min_size(vec2(width, 0.0)));
                     if apply.on_hover_text("Apply to this photo").clicked() {
-                        applied = Some(preset.recipe.clone());
+                        applied = Some(preset.in_place_of(present));
                     }
                     let forget = ui.button("×");
                     forget.widget_info(|| WidgetInfo::labeled(Role::Button, true, format!("Forget {}", preset.name)));
@@ -93,7 +111,7 @@ impl Presets {
             button.widget_info(|| WidgetInfo::labeled(Role::Button, can, "Save preset"));
             let button = button.on_hover_text("Keep this edit by that name").on_disabled_hover_text("Move a slider and type a name first");
             if can && (entered || button.clicked()) {
-                self.save(Preset { name, recipe: recipe.clone() });
+                self.save(Preset::new(name, recipe.clone()));
                 self.name.clear();
             }
         });
@@ -106,8 +124,23 @@ mod tests {
 
     #[test]
     fn a_name_is_there_once() {
-        let preset = |name: &str, steps| Preset { name: name.into(), recipe: Recipe { steps, ..Recipe::default() } };
+        let preset = |name: &str, steps| Preset::new(name.into(), Recipe { steps, ..Recipe::default() });
         let presets = Presets::new(vec![preset("b", 1), preset("A", 2), preset("b", 3)]);
         assert_eq!(presets.list(), [preset("A", 2), preset("b", 3)]);
+    }
+    #[test]
+    fn what_a_preset_says_nothing_of_stays() {
+        let mut recipe = Recipe { keep_background: false, ..Recipe::default() };
+        recipe.set_slider("Smiling", 40.0);
+        let new = Preset::new("a".into(), recipe.clone());
+        let mut old = serde_json::to_value(&new).unwrap();
+        old.as_object_mut().unwrap().remove("says_background");
+        old["recipe"].as_object_mut().unwrap().remove("keep_background");
+        let old: Preset = serde_json::from_value(old).unwrap();
+        for keep_background in [false, true] {
+            let present = Recipe { keep_background, ..Recipe::default() };
+            assert_eq!(old.in_place_of(&present), Recipe { keep_background, ..recipe.clone() });
+            assert_eq!(new.in_place_of(&present), recipe);
+        }
     }
 }
