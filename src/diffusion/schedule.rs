@@ -121,6 +121,14 @@ impl Schedule {
         let abar = self.alphas_cumprod[t];
         (abar.sqrt(), (1.0 - abar).sqrt())
     }
+
+    /// Factor from a squared error in the noise to one in the posterior mean: `beta_t^2 / (alpha_t (1 - abar_t))`. Both means, the forward
+    /// process's and the one that a network predicts from `x_t`, differ only in the image that they take `x_t` for, and that by the noise.
+    pub fn posterior_factor(&self, t: usize) -> f64 {
+        let abar = self.alphas_cumprod[t];
+        let alpha = abar / if t > 0 { self.alphas_cumprod[t - 1] } else { 1.0 };
+        (1.0 - alpha).powi(2) / (alpha * (1.0 - abar))
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +151,26 @@ mod tests {
         assert_eq!(schedule.dense_timesteps_up_to(2, 9), [0, 1, 2]);
         assert_eq!(schedule.denoising_timesteps(5), [0, 50, 109, 287, 584, 999]);
         assert_eq!(schedule.denoising_timesteps(1), [0, 999]);
+    }
+
+    /// Against both posterior means written out, the predicted one without and with the mean shift.
+    #[test]
+    fn an_error_in_the_noise_is_an_error_in_the_mean() {
+        let schedule = Schedule::new(&ScheduleConfig::default());
+        for t in [1, 10, 500, 999] {
+            let (abar, before) = (schedule.alphas_cumprod[t], schedule.alphas_cumprod[t - 1]);
+            let (alpha, x_0, noise, eps, gradient) = (abar / before, 0.3, -0.7, -0.5, 0.4);
+            let beta = 1.0 - alpha;
+            let x_t = abar.sqrt() * x_0 + (1.0 - abar).sqrt() * noise;
+            // Posterior mean of q(x_{t-1} | x_t, x_0), and the one that the DPM predicts.
+            let truth = before.sqrt() * beta / (1.0 - abar) * x_0 + alpha.sqrt() * (1.0 - before) / (1.0 - abar) * x_t;
+            let predicted = (x_t - beta / (1.0 - abar).sqrt() * eps) / alpha.sqrt();
+            let shifted = predicted + beta * (1.0 - before) / (1.0 - abar) * gradient;
+            for (mean, eps) in [(predicted, eps), (shifted, eps + schedule.shift_coef[t] * gradient)] {
+                let gap = schedule.posterior_factor(t) * f64::powi(eps - noise, 2);
+                assert!((gap - f64::powi(truth - mean, 2)).abs() < 1e-12, "t = {t}");
+            }
+        }
     }
 
     #[test]

@@ -67,25 +67,12 @@ impl Editor {
         (1..=points).map(|i| (last * i / points).max(1)).collect()
     }
 
-    /// The gap of the photo at a timestep, for one draw of noise. In terms of noise: the posterior mean is off by
-    /// `beta_t / (sqrt(alpha_t) sqrt(1 - abar_t))` times what the noise is off by, and the shift moves the noise by
-    /// `shift_coef_t G` (paper, equation 14).
+    /// The gap of the photo at a timestep, for one draw of noise.
     pub fn posterior_gap(&self, latents: &Latents, timestep: usize) -> Result<GapPoint, EditError> {
-        let schedule = &self.model.schedule;
         let x_0 = self.image_tensor(latents.x_0.clone(), 1);
         let noise = self.noise(GAP_SEED.wrapping_add(timestep as u64));
-        let (signal, spread) = schedule.forward_factors(timestep);
-        let x_t = x_0 * signal + noise.clone() * spread;
-        let (eps, gradient) = self.model.guided(x_t, &[timestep], self.latent_tensor(latents.z.clone(), 1));
-        let off = noise - eps;
-        let off_shifted = off.clone() - gradient * schedule.shift_coef[timestep];
-        let before = if timestep == 0 { 1.0 } else { schedule.alphas_cumprod[timestep - 1] };
-        let alpha = schedule.alphas_cumprod[timestep] / before;
-        let factor = (1.0 - alpha) / (alpha.sqrt() * spread);
-        let mean_square = |off: Tensor<4>| -> Result<f64, EditError> {
-            let squares = values((off.clone() * off).mean())?;
-            Ok(squares.first().map_or(0.0, |v| f64::from(*v)) * factor * factor)
-        };
-        Ok(GapPoint { timestep, plain: mean_square(off)?, shifted: mean_square(off_shifted)? })
+        let gaps = self.model.posterior_gap(x_0, noise, self.latent_tensor(latents.z.clone(), 1), timestep);
+        let gaps = values(Tensor::cat(gaps.to_vec(), 0))?;
+        Ok(GapPoint { timestep, plain: gaps[0].into(), shifted: gaps[1].into() })
     }
 }

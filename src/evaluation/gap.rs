@@ -1,16 +1,12 @@
 //! The posterior-mean gap by timestep, without and with the mean shift (paper, sections 3.1 and 4.1).
 //!
 //! The forward process's posterior mean is known where the photo is; the DPM predicts it from `x_t` alone and misses by what the
-//! forward process forgot. Both means differ only in the image that they take `x_t` for, and that by the error in `eps`:
-//! `gap_t = beta_t^2 / (alpha_t (1 - abar_t)) mean((eps - noise)^2)`.
+//! forward process forgot.
 
-use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::reconstruction::noise_of;
 use super::{EvaluationError, Line, Subject, drawing};
-use crate::diffusion::{Schedule, guided_noise};
-use crate::training::forward::noised;
 
 /// Timesteps that are measured.
 const POINTS: usize = 25;
@@ -32,8 +28,8 @@ pub struct GapCurve {
 
 /// Measures the gap on the job's images, each with noise of its own.
 pub fn measure(subject: &Subject) -> Result<GapCurve, EvaluationError> {
-    let schedule = &subject.model.schedule;
-    let timesteps = timesteps(schedule.len());
+    let steps = subject.model.schedule.len();
+    let timesteps = timesteps(steps);
     let (mut without, mut with, mut images) = (vec![0.0; timesteps.len()], vec![0.0; timesteps.len()], 0);
     for batch in subject.batches() {
         (subject.tell)(format!("posterior-mean gap: {images} images done"));
@@ -41,18 +37,15 @@ pub fn measure(subject: &Subject) -> Result<GapCurve, EvaluationError> {
         let z = subject.model.semantic_latent(x_0.clone());
         let noise = noise_of(subject.job.seed, &batch, x_0.dims(), subject.model.device());
         for (i, &t) in timesteps.iter().enumerate() {
-            let all = vec![t; batch.len()];
-            let x_t = noised(schedule, x_0.clone(), noise.clone(), &all);
-            let (eps, gradient) = subject.model.guided(x_t, &all, z.clone());
-            let shifted = guided_noise(schedule, t, eps.clone(), gradient, 1.0);
-            let gap = |eps: Tensor<4>| scale(schedule, t) * mean_square(eps - noise.clone()) * batch.len() as f64;
-            without[i] += gap(eps);
-            with[i] += gap(shifted);
+            let gaps = subject.model.posterior_gap(x_0.clone(), noise.clone(), z.clone(), t);
+            for (sums, gap) in [&mut without, &mut with].into_iter().zip(gaps) {
+                sums[i] += f64::from(gap.into_scalar::<f32>()) * batch.len() as f64;
+            }
         }
         images += batch.len();
     }
     let mean = |sums: Vec<f64>| sums.into_iter().map(|sum| sum / images.max(1) as f64).collect();
-    Ok(GapCurve { steps: schedule.len(), timesteps, without_shift: mean(without), with_shift: mean(with), images })
+    Ok(GapCurve { steps, timesteps, without_shift: mean(without), with_shift: mean(with), images })
 }
 
 impl GapCurve {
@@ -93,38 +86,9 @@ fn timesteps(steps: usize) -> Vec<usize> {
     timesteps
 }
 
-/// Factor from a squared error in `eps` to one in the posterior mean: `beta_t^2 / (alpha_t (1 - abar_t))`.
-fn scale(schedule: &Schedule, t: usize) -> f64 {
-    let abar = schedule.alphas_cumprod[t];
-    let alpha = abar / if t > 0 { schedule.alphas_cumprod[t - 1] } else { 1.0 };
-    (1.0 - alpha).powi(2) / (alpha * (1.0 - abar))
-}
-
-fn mean_square(x: Tensor<4>) -> f64 {
-    f64::from(x.square().mean().into_scalar::<f32>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::ScheduleConfig;
-
-    /// The scale, against both posterior means written out.
-    #[test]
-    fn an_error_in_the_noise_is_an_error_in_the_mean() {
-        let schedule = Schedule::new(&ScheduleConfig::default());
-        for t in [1, 10, 500, 999] {
-            let (abar, before) = (schedule.alphas_cumprod[t], schedule.alphas_cumprod[t - 1]);
-            let (alpha, x_0, noise, eps) = (abar / before, 0.3, -0.7, -0.5);
-            let beta = 1.0 - alpha;
-            let x_t = abar.sqrt() * x_0 + (1.0 - abar).sqrt() * noise;
-            // Posterior mean of q(x_{t-1} | x_t, x_0), and the one that the DPM predicts.
-            let truth = before.sqrt() * beta / (1.0 - abar) * x_0 + alpha.sqrt() * (1.0 - before) / (1.0 - abar) * x_t;
-            let predicted = (x_t - beta / (1.0 - abar).sqrt() * eps) / alpha.sqrt();
-            let gap = scale(&schedule, t) * f64::powi(eps - noise, 2);
-            assert!((gap - f64::powi(truth - predicted, 2)).abs() < 1e-12, "t = {t}");
-        }
-    }
 
     #[test]
     fn the_share_that_is_closed_is_a_mean_over_the_part() {

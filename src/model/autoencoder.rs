@@ -223,6 +223,17 @@ impl Autoencoder {
         chain.timestep()
     }
 
+    /// The mean squared gap between the true posterior mean of `x_{t-1}` and the predicted one, each `[1]`: the DPM's own, and with the mean
+    /// shift `Sigma_t G`, which moves the noise by `shift_coef_t G` (paper, equation 14). Equation 13 is the DDIM sampler's, and another
+    /// shift at small `t`. `x_0` (in [-1, 1]) and `noise` are `[batch, 3, size, size]`.
+    pub fn posterior_gap(&self, x_0: Tensor<4>, noise: Tensor<4>, z: Tensor<2>, t: usize) -> [Tensor<1>; 2] {
+        let (signal, sigma) = self.schedule.forward_factors(t);
+        let timesteps = vec![t; x_0.dims()[0]];
+        let (eps, gradient) = self.guided(x_0 * signal + noise.clone() * sigma, &timesteps, z);
+        let shifted = eps.clone() + gradient * self.schedule.shift_coef[t];
+        [eps, shifted].map(|eps| (eps - noise.clone()).square().mean() * self.schedule.posterior_factor(t))
+    }
+
     /// The whole chain from a stochastic latent to an image in about [-1, 1], as published.
     pub fn decode(&self, x_t: Tensor<4>, z: &Tensor<2>, steps: usize, guidance: Guidance) -> Tensor<4> {
         self.decode_by(Solver::Ddim, x_t, z, steps, guidance)
