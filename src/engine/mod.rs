@@ -43,7 +43,7 @@ use inspection::{ChainPicture, GapPoint, InspectRequest};
 use interpolation::InterpolationRequest;
 use latest::Latest;
 
-/// An open photo. Never used again after it is closed.
+/// An open photo. Who opens it chooses one, and none a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PhotoId(pub u64);
 
@@ -58,16 +58,10 @@ pub enum Request {
     UseDevice(DeviceChoice),
     /// Answered by [`Event::Devices`].
     ListDevices,
-    /// Open a photo from a file, beside those that are open, and make it the present one.
-    OpenPath(PathBuf),
-    /// Open a photo that is already in memory (paste).
-    OpenPhoto(Box<Photo>),
-    /// Open a photo of an earlier session as it was.
-    Reopen(Reopening),
+    /// Open a photo beside those that are open, and make it the present one. Answered by [`Event::PhotoOpened`] or [`Event::NotOpened`].
+    Open(PhotoId, Opening),
     /// Keep the pixels of a photo that has no file of its own as a PNG, so that it can be reopened. Answered by [`Event::Stored`].
     Store { id: PhotoId, file: PathBuf },
-    /// Open a face of the last grid.
-    OpenSample { generation: u64, index: usize },
     /// Make another open photo the present one. Answered by [`Event::PhotoOpened`].
     Select(PhotoId),
     /// Forget a photo.
@@ -86,6 +80,21 @@ pub enum Request {
     Cancel(Job),
     #[cfg(test)]
     Panic,
+}
+
+/// Where a photo comes from.
+#[derive(Debug)]
+pub enum Opening {
+    File(PathBuf),
+    /// From the clipboard.
+    Memory(Box<Photo>),
+    /// As it was in an earlier session.
+    Again(Reopening),
+    /// A face of the last grid.
+    Sample {
+        generation: u64,
+        index: usize,
+    },
 }
 
 /// A photo of an earlier session.
@@ -184,6 +193,8 @@ pub enum Event {
         made_up: bool,
         original: Arc<RgbImage>,
     },
+    /// A photo that was to be opened is not; what was told before says why.
+    NotOpened(PhotoId),
     /// An open photo is seen through another frame. Its latents follow, as after opening.
     Reframed {
         id: PhotoId,

@@ -13,7 +13,7 @@ use crossbeam_channel::{Select, Sender, TryRecvError};
 
 use super::edit::{Decode, EditError, Editor, Latents};
 use super::view::{Settings, View};
-use super::{Ends, Event, ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
+use super::{Ends, Event, ExportRequest, Job, Opening, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
 use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::{self, DeviceChoice};
 use crate::diffusion::{Chain, Inversion};
@@ -75,7 +75,6 @@ struct Worker {
     photos: Vec<OpenPhoto>,
     /// The one on the screen: renders are of it, and it is read before all others.
     present: Option<PhotoId>,
-    next_id: u64,
     active: Option<Render>,
     /// Waits for a preview in progress.
     next: Option<RenderRequest>,
@@ -162,7 +161,6 @@ impl Worker {
             editor: None,
             photos: Vec::new(),
             present: None,
-            next_id: 1,
             active: None,
             next: None,
             last: None,
@@ -310,11 +308,13 @@ impl Worker {
             Request::Import { folder, output } => self.guarded(Job::Importing, |w| w.import(&folder, &output)),
             Request::UseDevice(choice) => self.guarded(Job::LoadingModel, |w| w.use_device(choice)),
             Request::ListDevices => self.tell(Event::Devices(device::list())),
-            Request::OpenPath(path) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(Photo::open(&path)?, None, None)),
-            Request::OpenPhoto(photo) => self.guarded(Job::OpeningPhoto, |w| w.open_photo(*photo, None, None)),
-            Request::Reopen(reopening) => self.guarded(Job::OpeningPhoto, |w| w.reopen(reopening)),
+            Request::Open(id, opening) => {
+                self.guarded(Job::OpeningPhoto, |w| w.open(id, opening));
+                if self.index(id).is_none() {
+                    self.tell(Event::NotOpened(id));
+                }
+            }
             Request::Store { id, file } => self.store(id, file),
-            Request::OpenSample { generation, index } => self.guarded(Job::OpeningPhoto, |w| w.open_sample(generation, index)),
             Request::Select(id) => match self.index(id) {
                 Some(i) => {
                     self.select(id);
@@ -381,24 +381,33 @@ impl Worker {
         }
     }
 
+    fn open(&mut self, id: PhotoId, opening: Opening) -> Result<(), EditError> {
+        match opening {
+            Opening::File(path) => self.open_photo(id, Photo::open(&path)?, None, None),
+            Opening::Memory(photo) => self.open_photo(id, *photo, None, None),
+            Opening::Again(reopening) => self.reopen(id, reopening),
+            Opening::Sample { generation, index } => self.open_sample(id, generation, index),
+        }
+    }
+
     /// `frame`: to be used instead of the one that is found. `stored`: where the pixels of a photo without a file are kept.
-    fn open_photo(&mut self, photo: Photo, frame: Option<Frame>, stored: Option<PathBuf>) -> Result<(), EditError> {
+    fn open_photo(&mut self, id: PhotoId, photo: Photo, frame: Option<Frame>, stored: Option<PathBuf>) -> Result<(), EditError> {
         let Some(editor) = &self.editor else { return Err(EditError::NoModel) };
         let faces: Arc<[Face]> = editor.find_faces(&photo)?.into();
         let found = || faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
         let frame = frame.unwrap_or_else(found);
         let (latents, inversion) = read_frame(editor, &photo, frame)?;
-        self.add_photo(photo, Reading { faces, frame, latents, inversion: Some(inversion) }, stored);
+        self.add_photo(id, photo, Reading { faces, frame, latents, inversion: Some(inversion) }, stored);
         Ok(())
     }
 
-    fn reopen(&mut self, Reopening { origin, frame }: Reopening) -> Result<(), EditError> {
+    fn reopen(&mut self, id: PhotoId, Reopening { origin, frame }: Reopening) -> Result<(), EditError> {
         match origin {
-            Origin::File(path) => self.open_photo(Photo::open(&path)?, frame, None),
-            Origin::Memory(photo) => self.open_photo(*photo, frame, None),
+            Origin::File(path) => self.open_photo(id, Photo::open(&path)?, frame, None),
+            Origin::Memory(photo) => self.open_photo(id, *photo, frame, None),
             Origin::Stored { file, name } => {
                 let photo = Photo { name, path: None, sha256: None, ..Photo::open(&file)? };
-                self.open_photo(photo, frame, Some(file))
+                self.open_photo(id, photo, frame, Some(file))
             }
         }
     }
@@ -428,9 +437,7 @@ impl Worker {
     }
 
     /// Makes a photo that has been read the present one.
-    fn add_photo(&mut self, photo: Photo, reading: Reading, stored: Option<PathBuf>) {
-        let id = PhotoId(self.next_id);
-        self.next_id += 1;
+    fn add_photo(&mut self, id: PhotoId, photo: Photo, reading: Reading, stored: Option<PathBuf>) {
         let Reading { faces, frame, latents, inversion } = reading;
         let view = View::new(&photo, frame);
         let inversion_method = inversion.is_some().then(Inversion::default);

@@ -68,8 +68,8 @@ impl StudioApp {
             }
             Workspace::Interpolate if !self.shelf.is_empty() => self.interpolate.show(ui, &self.shelf, commands),
             Workspace::Explore => {
-                if let Some(request) = self.explore.show(ui) {
-                    self.open_new(request);
+                if let Some(face) = self.explore.show(ui) {
+                    self.open_new(face);
                     self.go(Workspace::Photo);
                 }
             }

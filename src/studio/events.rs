@@ -30,13 +30,6 @@ impl StudioApp {
         }
     }
 
-    /// Answers come in the order of the requests. Going back to a photo or to another frame of it hardly ever fails.
-    fn opening_failed(&mut self) {
-        if !self.opening.is_empty() {
-            self.opening.remove(0);
-        }
-    }
-
     pub(super) fn take_events(&mut self, ctx: &egui::Context) {
         let Some(engine) = &self.engine else { return };
         for event in engine.events().clone().try_iter() {
@@ -69,11 +62,7 @@ impl StudioApp {
             }
             Event::PhotoOpened { id, name, path, stored, sha256, width, height, original, faces, frame, made_up } => {
                 self.jobs.ended(Job::OpeningPhoto);
-                if self.shelf.get(id).is_none()
-                    && let Some(i) = self.opening.iter().position(|other| *other == path)
-                {
-                    self.opening.remove(i);
-                }
+                self.opening.remove(&id);
                 if self.shelf.present() != Some(id) {
                     self.let_go(ctx);
                 }
@@ -83,7 +72,6 @@ impl StudioApp {
                 let present = self.take_kept();
                 self.shelf.keep(present);
                 let before = self.restoring.take(id, &photo.name, path.as_ref(), stored.as_ref(), sha256.as_ref());
-                let of_session = before.is_some();
                 if let Some((_, true)) = before {
                     self.notices.trouble(format!("{} has changed on disk. Undo brings its edit back", photo.name), "");
                 }
@@ -112,9 +100,11 @@ impl StudioApp {
                 self.inspector.forget();
                 self.render(Quality::Final);
                 self.picture.open(ctx, original, self.generation);
-                if of_session {
-                    self.go_on_restoring();
-                }
+                self.go_on_restoring(id);
+            }
+            Event::NotOpened(id) => {
+                self.opening.remove(&id);
+                self.restoring_failed(id);
             }
             Event::Reframed { id, frame, original } => {
                 self.jobs.ended(Job::OpeningPhoto);
@@ -165,7 +155,6 @@ impl StudioApp {
                 match job {
                     Job::Interpolating => self.interpolate.give_up_export(),
                     Job::Inspecting => self.inspector.break_off(),
-                    Job::OpeningPhoto => self.opening_failed(),
                     // By whom it is not known: the model may have changed under it.
                     Job::Exporting => {
                         self.closing = false;
@@ -181,10 +170,6 @@ impl StudioApp {
                     Job::Inspecting => self.inspector.break_off(),
                     // The window stays, to tell of it.
                     Job::Exporting | Job::WritingSequence => self.closing = false,
-                    Job::OpeningPhoto => {
-                        self.opening_failed();
-                        self.restoring_failed();
-                    }
                     _ => {}
                 }
                 self.notices.trouble(message, details);

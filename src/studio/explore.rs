@@ -13,7 +13,7 @@ use super::picture;
 use super::tokens::{Palette, radius, size, space};
 use crate::editing::Recipe;
 use crate::engine::exploration::{SampleRequest, SampleSource};
-use crate::engine::{PhotoId, Request};
+use crate::engine::{Opening, PhotoId, Request};
 
 /// Faces in a grid.
 const COUNTS: std::ops::RangeInclusive<usize> = 1..=60;
@@ -142,8 +142,8 @@ impl Explore {
         wanted
     }
 
-    /// Draws the grid; returns a request to edit the face that was clicked.
-    pub fn show(&self, ui: &mut Ui) -> Option<Request> {
+    /// Draws the grid; returns the face that was clicked, to be edited.
+    pub fn show(&self, ui: &mut Ui) -> Option<Opening> {
         if self.wanted == 0 {
             ui.vertical_centered(|ui| {
                 ui.add_space((ui.available_height() * 0.5 - 40.0).max(0.0));
@@ -164,7 +164,7 @@ impl Explore {
                     ui.add_space(indent);
                     for index in first..(first + columns).min(self.wanted) {
                         if self.show_face(ui, index, side) {
-                            clicked = Some(Request::OpenSample { generation: self.generation, index });
+                            clicked = Some(Opening::Sample { generation: self.generation, index });
                         }
                     }
                 });

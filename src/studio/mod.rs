@@ -50,7 +50,7 @@ pub mod timed;
 pub mod tokens;
 mod top_bar;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceChoice;
 use crate::editing::Recipe;
-use crate::engine::{Engine, Job, ModelCard};
+use crate::engine::{Engine, Job, ModelCard, PhotoId};
 use about::About;
 use command::Command;
 use dragging::Held;
@@ -219,8 +219,10 @@ pub struct StudioApp {
     export: Export,
     presets: Presets,
     restoring: Restoring,
-    /// The photos that the engine was asked to open and has not answered for, oldest first; those that have a file by its path.
-    opening: Vec<Option<PathBuf>>,
+    /// The photos that the engine was asked to open and has not answered for, with their files if they have any.
+    opening: BTreeMap<PhotoId, Option<PathBuf>>,
+    /// The next one that it is asked to open.
+    next_photo: u64,
     /// Pictures without a file that the engine still writes to one of the program's own.
     storing: usize,
     /// The window is to close once everything is saved.
@@ -307,7 +309,8 @@ impl StudioApp {
             export: Export::default(),
             presets: Presets::default(),
             restoring: Restoring::default(),
-            opening: Vec::new(),
+            opening: BTreeMap::new(),
+            next_photo: 1,
             storing: 0,
             closing: false,
             folder: None,

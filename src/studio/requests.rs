@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::shelf::{Kept, Shelf};
 use super::{SAMPLE, SAMPLE_NAME, StudioApp, Workspace, models, session};
-use crate::engine::{ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
+use crate::engine::{ExportRequest, Job, Opening, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
 use crate::photo::{ExportFormat, Frame, Photo};
 
 /// Recent photos and models that are remembered.
@@ -38,41 +38,43 @@ impl StudioApp {
         // The next start may be from another folder.
         let path = std::path::absolute(&path).unwrap_or(path);
         self.remember_path(&path);
-        if self.opening.iter().flatten().any(|other| *other == path) {
+        if self.opening.values().flatten().any(|other| *other == path) {
             // It is shown when it comes.
             return self.restoring.put_in_front(&path);
         }
         match self.shelf.of_path(&path) {
             Some(id) => self.select(id),
             None => {
-                let request = self.restoring.missing_again(&path);
-                if self.open_new(request.unwrap_or_else(|| Request::OpenPath(path.clone()))) {
-                    self.restoring.found(&path);
+                let opening = self.restoring.missing_again(&path).unwrap_or_else(|| Opening::File(path.clone()));
+                if let Some(id) = self.open_new(opening) {
+                    self.restoring.found(&path, id);
                 }
             }
         }
     }
 
     pub(super) fn open_photo(&mut self, photo: Photo) {
-        self.open_new(Request::OpenPhoto(Box::new(photo)));
+        self.open_new(Opening::Memory(Box::new(photo)));
     }
 
-    /// Asks for another photo; `false` if there is no room for it, which is told.
-    pub(super) fn open_new(&mut self, request: Request) -> bool {
+    /// Asks for another photo; `None` if there is no room for it, which is told.
+    pub(super) fn open_new(&mut self, opening: Opening) -> Option<PhotoId> {
         if self.shelf.len() + self.opening.len() >= Shelf::MOST {
             self.notices.tell("Many photos are open already. Close some first");
-            return false;
+            return None;
         }
-        let path = match &request {
-            Request::OpenPath(path) | Request::Reopen(Reopening { origin: Origin::File(path), .. }) => Some(path.clone()),
+        let path = match &opening {
+            Opening::File(path) | Opening::Again(Reopening { origin: Origin::File(path), .. }) => Some(path.clone()),
             _ => None,
         };
-        let sent = self.send(request);
-        if sent {
-            self.opening.push(path);
-            self.jobs.started(Job::OpeningPhoto);
+        let id = PhotoId(self.next_photo);
+        if !self.send(Request::Open(id, opening)) {
+            return None;
         }
-        sent
+        self.next_photo += 1;
+        self.opening.insert(id, path);
+        self.jobs.started(Job::OpeningPhoto);
+        Some(id)
     }
 
     /// Makes another open photo the present one.

@@ -1,5 +1,6 @@
 //! What was open, so that a restart or a crash loses nothing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use super::settings::Keeping;
 use super::shelf::{Kept, Shelved};
 use super::{SAMPLE, SAMPLE_NAME, SAVE_INTERVAL, StudioApp};
 use crate::editing::Recipe;
-use crate::engine::{Origin, PhotoId, Reopening, Request};
+use crate::engine::{Opening, Origin, PhotoId, Reopening, Request};
 use crate::photo::{Frame, Photo};
 
 /// Pixels of the largest picture without a file that is kept. Larger ones are no photos of faces, and would fill the disk.
@@ -105,13 +106,13 @@ impl SavedPhoto {
     }
 
     /// How to open it again; `None` if the sample cannot be read, which it always can.
-    fn request(&self) -> Option<Request> {
+    fn opening(&self) -> Option<Opening> {
         let origin = match (&self.path, &self.stored) {
             (Some(path), _) => Origin::File(path.clone()),
             (None, Some(Stored { file, name })) => Origin::Stored { file: file.clone(), name: name.clone() },
             (None, None) => Origin::Memory(Box::new(Photo::decode(SAMPLE, SAMPLE_NAME).ok()?)),
         };
-        Some(Request::Reopen(Reopening { origin, frame: self.frame }))
+        Some(Opening::Again(Reopening { origin, frame: self.frame }))
     }
 }
 
@@ -119,8 +120,8 @@ impl SavedPhoto {
 #[derive(Debug, Default)]
 pub struct Restoring {
     waiting: Vec<SavedPhoto>,
-    /// Answers of the engine that are still to come.
-    outstanding: usize,
+    /// Those that the engine was asked for and has not answered.
+    outstanding: BTreeSet<PhotoId>,
     present: Option<PhotoId>,
     /// What could not be opened at this start, and may be at the next one.
     missing: Vec<SavedPhoto>,
@@ -149,15 +150,15 @@ impl Restoring {
     }
 
     /// How to open a photo as it was that was missing at the start, and is opened by hand.
-    pub(super) fn missing_again(&self, path: &Path) -> Option<Request> {
-        self.missing[self.missing_at(path)?].request()
+    pub(super) fn missing_again(&self, path: &Path) -> Option<Opening> {
+        self.missing[self.missing_at(path)?].opening()
     }
 
     /// That was asked for.
-    pub(super) fn found(&mut self, path: &Path) {
+    pub(super) fn found(&mut self, path: &Path, id: PhotoId) {
         if let Some(i) = self.missing_at(path) {
             self.waiting.push(self.missing.remove(i));
-            self.outstanding += 1;
+            self.outstanding.insert(id);
         }
     }
 
@@ -168,10 +169,9 @@ impl Restoring {
         }
     }
 
-    /// The engine is done with one more; returns the photo to show when it was the last one.
-    fn answered(&mut self) -> Option<PhotoId> {
-        self.outstanding = self.outstanding.checked_sub(1)?;
-        if self.outstanding > 0 {
+    /// The engine is done with a photo; returns the one to show when that was the last of the session.
+    fn answered(&mut self, id: PhotoId) -> Option<PhotoId> {
+        if !self.outstanding.remove(&id) || !self.outstanding.is_empty() {
             return None;
         }
         // What could not be opened was told, and is not tried a second time before the next start.
@@ -179,19 +179,17 @@ impl Restoring {
         self.present.take()
     }
 
-    /// The engine could not even try to open one more, for want of a model or of room: it goes on waiting.
-    fn put_off(&mut self) {
-        self.outstanding = self.outstanding.saturating_sub(1);
+    /// The engine could not even try to open one, for want of a model: it goes on waiting.
+    fn put_off(&mut self, id: PhotoId) {
+        self.outstanding.remove(&id);
     }
 
     /// What to ask for, now that there is a model, of what was put off.
-    fn again(&mut self) -> Vec<Request> {
-        if self.outstanding > 0 {
+    fn again(&self) -> Vec<Opening> {
+        if !self.outstanding.is_empty() {
             return Vec::new();
         }
-        let requests: Vec<Request> = self.waiting.iter().filter_map(SavedPhoto::request).collect();
-        self.outstanding = requests.len();
-        requests
+        self.waiting.iter().filter_map(SavedPhoto::opening).collect()
     }
 }
 
@@ -252,30 +250,30 @@ impl StudioApp {
         let missing = gone.into_iter().filter_map(SavedPhoto::missed_again).collect();
         self.restoring = Restoring { waiting: there, missing, ..Restoring::default() };
         self.restore_waiting();
-        self.restoring.outstanding > 0
+        !self.restoring.outstanding.is_empty()
     }
 
     /// Opens what is waiting for a model.
     pub(super) fn restore_waiting(&mut self) {
-        for request in self.restoring.again() {
-            if !self.open_new(request) {
-                self.restoring.put_off();
-            }
+        for opening in self.restoring.again() {
+            // What there is no room for goes on waiting.
+            let id = self.open_new(opening);
+            self.restoring.outstanding.extend(id);
         }
     }
 
-    /// A photo of the session was opened, or could not be.
-    pub(super) fn go_on_restoring(&mut self) {
-        if let Some(present) = self.restoring.answered() {
+    /// A photo was opened, or could not be.
+    pub(super) fn go_on_restoring(&mut self, id: PhotoId) {
+        if let Some(present) = self.restoring.answered(id) {
             self.select(present);
         }
     }
 
     /// A photo could not be opened. Without a model, it is not the photo's fault.
-    pub(super) fn restoring_failed(&mut self) {
+    pub(super) fn restoring_failed(&mut self, id: PhotoId) {
         match self.model {
-            Some(_) => self.go_on_restoring(),
-            None => self.restoring.put_off(),
+            Some(_) => self.go_on_restoring(id),
+            None => self.restoring.put_off(id),
         }
     }
 
@@ -357,7 +355,8 @@ mod tests {
             saved(Some("/b.png"), None, 3, false),
             saved(None, Some("/kept/1.png"), 4, false),
         ];
-        let mut restoring = Restoring { outstanding: waiting.len(), waiting, ..Restoring::default() };
+        let outstanding = BTreeSet::from([1, 3, 4, 9].map(PhotoId));
+        let mut restoring = Restoring { outstanding, waiting, ..Restoring::default() };
         let mut steps = |id, name: &str, path: Option<&str>, stored: Option<&str>| {
             let [path, stored] = [path, stored].map(|file| file.map(PathBuf::from));
             let kept = restoring.take(PhotoId(id), name, path.as_ref(), stored.as_ref(), None);
@@ -368,10 +367,10 @@ mod tests {
         assert_eq!(steps(3, "Pasted picture", None, Some("/kept/1.png")), Some(4));
         assert_eq!(steps(4, SAMPLE_NAME, None, None), Some(2));
         assert_eq!(steps(5, "a", Some("/a.png"), None), None, "it was there once");
-        assert_eq!([1, 2, 3].map(|_| restoring.answered()), [None; 3]);
-        assert_eq!(restoring.answered(), Some(PhotoId(1)), "shown once all others have opened or failed");
+        assert_eq!([1, 2, 3, 4].map(|id| restoring.answered(PhotoId(id))), [None; 4]);
+        assert_eq!(restoring.answered(PhotoId(9)), Some(PhotoId(1)), "shown once all others of the session have opened or failed");
         assert!(restoring.waiting.is_empty());
-        assert_eq!(restoring.answered(), None);
+        assert_eq!(restoring.answered(PhotoId(9)), None);
         // The one that could not be opened is tried again at the next starts, but not for ever.
         let mut left = restoring.missing.remove(0);
         assert_eq!((&left.path, left.missed, restoring.missing.len()), (&Some("/b.png".into()), 1, 0));
@@ -393,7 +392,7 @@ mod tests {
             ..SavedPhoto::default()
         };
         let back = |sha256: Option<&str>| {
-            let mut restoring = Restoring { waiting: vec![saved(sha256)], outstanding: 1, ..Restoring::default() };
+            let mut restoring = Restoring { waiting: vec![saved(sha256)], ..Restoring::default() };
             restoring.take(PhotoId(1), "a", Some(&"/a.png".into()), None, Some(&"12".into())).expect("it waits")
         };
         for same in [Some("12"), None] {
@@ -434,10 +433,13 @@ mod tests {
         let saved = |path: &str| SavedPhoto { path: Some(path.into()), ..SavedPhoto::default() };
         let mut restoring = Restoring { waiting: vec![saved("/a.png"), saved("/b.png")], ..Restoring::default() };
         assert_eq!(restoring.again().len(), 2);
-        restoring.put_off();
+        restoring.outstanding.extend([1, 2].map(PhotoId));
+        restoring.put_off(PhotoId(1));
         assert!(restoring.again().is_empty(), "the engine still has one of them");
-        restoring.put_off();
-        assert_eq!((restoring.waiting.len(), restoring.again().len(), restoring.outstanding), (2, 2, 2));
+        restoring.put_off(PhotoId(3));
+        assert!(restoring.again().is_empty(), "that was another photo");
+        restoring.put_off(PhotoId(2));
+        assert_eq!((restoring.waiting.len(), restoring.again().len()), (2, 2));
     }
 
     #[test]

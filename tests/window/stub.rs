@@ -10,7 +10,7 @@ use pdae_studio::checkpoint::{Bundle, bundle};
 use pdae_studio::device::DeviceChoice;
 use pdae_studio::engine::inspection::{ChainPicture, GapPoint, InspectRequest};
 use pdae_studio::engine::interpolation::InterpolationRequest;
-use pdae_studio::engine::{Ends, Engine, Event, Job, ModelCard, Origin, PhotoId, RenderRequest, Reopening, Request};
+use pdae_studio::engine::{Ends, Engine, Event, Job, ModelCard, Opening, Origin, PhotoId, RenderRequest, Reopening, Request};
 use pdae_studio::model::Cost;
 use pdae_studio::photo::{Frame, Photo, PhotoError};
 
@@ -30,7 +30,7 @@ pub fn start_held(ctx: &egui::Context, gate: Receiver<()>) -> std::io::Result<En
         move || wake.request_repaint(),
         |ends| {
             let photos = Vec::new();
-            Stub { ends, photos, next: 1, gate }.run();
+            Stub { ends, photos, gate }.run();
         },
     )
 }
@@ -38,7 +38,6 @@ pub fn start_held(ctx: &egui::Context, gate: Receiver<()>) -> std::io::Result<En
 struct Stub {
     ends: Ends,
     photos: Vec<(PhotoId, Photo)>,
-    next: u64,
     gate: Receiver<()>,
 }
 
@@ -86,14 +85,17 @@ impl Stub {
 
     fn answer(&mut self, request: Request) {
         match request {
-            Request::OpenPath(path) => self.open(Photo::open(&path)),
-            Request::OpenPhoto(photo) => self.open(Ok(*photo)),
-            Request::OpenSample { index, .. } => self.open(Photo::from_image((*flat(index as f64)).clone().into(), "Face")),
-            Request::Reopen(Reopening { origin, .. }) => match origin {
-                Origin::File(path) => self.open(Photo::open(&path)),
-                Origin::Stored { file, name } => self.open(Photo::open(&file).map(|photo| Photo { name, path: None, ..photo })),
-                Origin::Memory(photo) => self.open(Ok(*photo)),
-            },
+            Request::Open(id, opening) => {
+                let photo = match opening {
+                    Opening::File(path) | Opening::Again(Reopening { origin: Origin::File(path), .. }) => Photo::open(&path),
+                    Opening::Memory(photo) | Opening::Again(Reopening { origin: Origin::Memory(photo), .. }) => Ok(*photo),
+                    Opening::Again(Reopening { origin: Origin::Stored { file, name }, .. }) => {
+                        Photo::open(&file).map(|photo| Photo { name, path: None, ..photo })
+                    }
+                    Opening::Sample { index, .. } => Photo::from_image((*flat(index as f64)).clone().into(), "Face"),
+                };
+                self.open(id, photo);
+            }
             Request::Store { .. } => self.tell(Event::Stored),
             Request::Select(id) => {
                 if let Some((id, photo)) = self.photos.iter().find(|(other, _)| *other == id) {
@@ -144,16 +146,17 @@ impl Stub {
         self.tell(Event::ModelLoaded(Arc::new(ModelCard { folder, ..card() })));
     }
 
-    fn open(&mut self, photo: Result<Photo, PhotoError>) {
+    fn open(&mut self, id: PhotoId, photo: Result<Photo, PhotoError>) {
         match photo {
             Ok(photo) => {
-                let id = PhotoId(self.next);
-                self.next += 1;
                 self.tell(opened(id, &photo));
                 self.photos.push((id, photo));
                 self.tell(Event::LatentsReady);
             }
-            Err(error) => self.tell(Event::Failed { job: Job::OpeningPhoto, message: error.to_string(), details: String::new() }),
+            Err(error) => {
+                self.tell(Event::Failed { job: Job::OpeningPhoto, message: error.to_string(), details: String::new() });
+                self.tell(Event::NotOpened(id));
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{BenchError, line, machine, time_line};
 use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe};
 use crate::engine::edit::{EditError, Editor};
-use crate::engine::{Engine, Event, PhotoId, Quality, RenderRequest, Request};
+use crate::engine::{Engine, Event, Opening, PhotoId, Quality, RenderRequest, Request};
 use crate::memory;
 use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 
@@ -61,7 +61,7 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     let engine = Engine::start(bundle.to_owned(), device, || {})?;
     wait(&engine, |e| matches!(e, Event::ModelLoaded(_)))?;
     let opened = Instant::now();
-    let photo = Cell::new(open(&engine, sample)?);
+    let photo = Cell::new(open(&engine, PhotoId(1), sample)?);
     let picture = |generation: u64, quality: Quality| -> Result<Duration, BenchError> {
         let start = Instant::now();
         engine.render(RenderRequest { photo: photo.get(), generation, recipe: recipe(&editor, generation), quality });
@@ -82,19 +82,17 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     // The recipe of the last preview, as when a slider is let go; and one that no preview has shown.
     time_line("Release to final", picture(11, Quality::Final)?);
     time_line("A typed value to final", picture(20, Quality::Final)?);
-    photo.set(open(&engine, large)?);
+    photo.set(open(&engine, PhotoId(2), large)?);
     wait(&engine, |e| matches!(e, Event::LatentsReady))?;
     picture(30, Quality::Final)?;
     time_line("Drag to preview, large photo", drag(31)?);
     Ok(editor)
 }
 
-fn open(engine: &Engine, photo: &Photo) -> Result<PhotoId, BenchError> {
-    engine.send(Request::OpenPhoto(Box::new(photo.clone())));
-    match wait(engine, |e| matches!(e, Event::PhotoOpened { .. }))? {
-        Event::PhotoOpened { id, .. } => Ok(id),
-        other => Err(BenchError::Stopped(format!("{other:?}"))),
-    }
+fn open(engine: &Engine, id: PhotoId, photo: &Photo) -> Result<PhotoId, BenchError> {
+    engine.send(Request::Open(id, Opening::Memory(Box::new(photo.clone()))));
+    wait(engine, |e| matches!(e, Event::PhotoOpened { .. }))?;
+    Ok(id)
 }
 
 fn wait(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> Result<Event, BenchError> {

@@ -143,7 +143,7 @@ impl Worker {
     }
 
     /// Opens a face of the grid as a photo whose latents are known.
-    pub(super) fn open_sample(&mut self, generation: u64, index: usize) -> Result<(), EditError> {
+    pub(super) fn open_sample(&mut self, id: PhotoId, generation: u64, index: usize) -> Result<(), EditError> {
         let face = self.sampling.faces.get(index).filter(|_| self.sampling.generation == generation);
         let (Some(editor), Some(Face { seedling, image, made_by })) = (&self.editor, face) else {
             // Of a model before.
@@ -155,7 +155,7 @@ impl Worker {
         photo.made_by = Some(*made_by);
         let frame = Frame::centre(&photo);
         let latents = editor.adopt(seedling, to_model(&editor.cut(&photo, frame)));
-        self.add_photo(photo, Reading { faces: Arc::new([]), frame, latents, inversion: None }, None);
+        self.add_photo(id, photo, Reading { faces: Arc::new([]), frame, latents, inversion: None }, None);
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::engine::edit::{Decode, Editor, InterpolationPath};
 use crate::engine::exploration::{SampleRequest, SampleSource};
 use crate::engine::inspection::InspectRequest;
 use crate::engine::interpolation::{End, InterpolationRequest, SIDE, Way};
-use crate::engine::{Engine, Event, ExportRequest, Job, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
+use crate::engine::{Engine, Event, ExportRequest, Job, Opening, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
 use crate::photo::xmp::DigitalSource;
 use crate::photo::{ExportOptions, Frame, Photo, Pixels};
 
@@ -42,6 +42,11 @@ fn recipe(smile: f32) -> Recipe {
 
 /// The photo that is opened first.
 const FIRST: PhotoId = PhotoId(1);
+
+/// Opens it.
+fn open_first(photo: Box<Photo>) -> Request {
+    Request::Open(FIRST, Opening::Memory(photo))
+}
 
 /// That photo to a file, with what is usual.
 fn export(path: &Path, recipe: Recipe) -> Request {
@@ -83,7 +88,7 @@ fn shows(event: &Event, wanted: u64, at: Quality) -> bool {
 #[test]
 fn a_burst_of_requests_decodes_few_and_shows_the_last() {
     let (engine, _folder) = start();
-    assert!(engine.send(Request::OpenPhoto(photo())));
+    assert!(engine.send(open_first(photo())));
     until(&engine, |e| matches!(e, Event::LatentsReady));
     for generation in 1..=200 {
         engine.render(RenderRequest { photo: FIRST, generation, recipe: recipe(generation as f32 / 2.0), quality: Quality::Final });
@@ -130,7 +135,7 @@ fn short_previews_start_in_the_middle_of_the_chain() {
 #[test]
 fn a_final_picture_that_is_on_the_screen_is_not_decoded_again() {
     let (engine, _folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     until(&engine, |e| matches!(e, Event::LatentsReady));
     // A preview takes as many steps whatever the machine, and of another guidance it starts from the noise as the final picture does.
     let render = |generation: u64, smile: f32, quality: Quality| {
@@ -154,7 +159,7 @@ fn a_final_picture_that_is_on_the_screen_is_not_decoded_again() {
 fn after_one_step_a_draft_is_close_to_the_end() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let engine = Engine::start(root.join("models/default"), DeviceChoice::Cpu, || {}).unwrap();
-    engine.send(Request::OpenPath(root.join("assets/portraits/sample.jpg")));
+    engine.send(Request::Open(FIRST, Opening::File(root.join("assets/portraits/sample.jpg"))));
     until(&engine, |e| matches!(e, Event::LatentsReady));
     let smiling = |percent: f32| Recipe { steps: Recipe::DEFAULT_STEPS, ..recipe(percent) };
     let before = final_picture(&engine, 1, smiling(30.0));
@@ -190,7 +195,7 @@ fn a_graphics_card_is_made_ready_before_the_first_picture() {
 #[test]
 fn a_drag_shows_previews_on_the_way() {
     let (engine, _folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     until(&engine, |e| matches!(e, Event::LatentsReady));
     // Faster than any preview can be decoded, for long enough that several could be.
     let (mut generation, mut previews, begin) = (0, HashSet::new(), Instant::now());
@@ -210,7 +215,7 @@ fn a_drag_shows_previews_on_the_way() {
 #[test]
 fn the_first_picture_comes_before_the_stochastic_latent_and_is_refined_after_it() {
     let (engine, _folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     let mut events = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     engine.render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(0.0), quality: Quality::Final });
     events.extend(until(&engine, |e| shows(e, 1, Quality::Final)));
@@ -226,7 +231,7 @@ fn worker(folder: &Path) -> (super::Worker, crossbeam_channel::Receiver<Event>) 
     let (events, seen) = crossbeam_channel::unbounded();
     let mut worker = super::Worker::new(events, Arc::new(|| {}), DeviceChoice::Cpu);
     worker.load(tiny_bundle(folder), DeviceChoice::Cpu).unwrap();
-    worker.open_photo(*photo(), None, None).unwrap();
+    worker.open_photo(FIRST, *photo(), None, None).unwrap();
     (worker, seen)
 }
 
@@ -275,11 +280,12 @@ fn what_is_under_way_is_no_final_picture_before_the_stochastic_latent() {
 #[test]
 fn failures_are_told_and_survived() {
     let (engine, folder) = start();
-    engine.send(Request::OpenPath(folder.path().join("missing.jpg")));
+    engine.send(Request::Open(PhotoId(7), Opening::File(folder.path().join("missing.jpg"))));
     until(&engine, |e| matches!(e, Event::Failed { job: Job::OpeningPhoto, message, .. } if message.contains("missing.jpg")));
+    until(&engine, |e| matches!(e, Event::NotOpened(PhotoId(7))));
     engine.send(Request::LoadBundle(folder.path().join("no-such-bundle")));
     until(&engine, |e| matches!(e, Event::Failed { job: Job::LoadingModel, .. }));
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     until(&engine, |e| matches!(e, Event::LatentsReady));
     engine.send(Request::Panic);
     until(&engine, |e| matches!(e, Event::Failed { job: Job::Rendering, details, .. } if details == "on purpose"));
@@ -299,7 +305,7 @@ fn final_picture(engine: &Engine, generation: u64, recipe: Recipe) -> Arc<RgbIma
 #[test]
 fn another_inversion_reads_the_photo_again() {
     let (engine, _folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
     let implicit = recipe(100.0);
     let explicit = Recipe { inversion: Inversion::Explicit, ..implicit.clone() };
@@ -319,7 +325,7 @@ fn another_inversion_reads_the_photo_again() {
 #[test]
 fn another_device_reads_the_open_photos_again() {
     let (engine, _folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
     let before = final_picture(&engine, 1, recipe(50.0));
     engine.send(Request::UseDevice(DeviceChoice::Cpu));
@@ -332,7 +338,7 @@ fn another_device_reads_the_open_photos_again() {
 fn a_stored_picture_is_reopened_as_it_was() {
     let (engine, folder) = start();
     let (original, file) = (photo(), folder.path().join("kept/1.png"));
-    engine.send(Request::OpenPhoto(original.clone()));
+    engine.send(open_first(original.clone()));
     let opened = until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
     let Some(Event::PhotoOpened { id, stored: None, .. }) = opened.last() else { panic!("not opened") };
     engine.send(Request::Store { id: *id, file: file.clone() });
@@ -343,7 +349,7 @@ fn a_stored_picture_is_reopened_as_it_was() {
     until(&engine, |event| matches!(event, Event::Stored));
     let frame = Frame { centre: [30.0, 40.0], side: 22.0, angle: 0.1 };
     let origin = Origin::Stored { file: file.clone(), name: "Pasted".into() };
-    engine.send(Request::Reopen(Reopening { origin, frame: Some(frame) }));
+    engine.send(Request::Open(PhotoId(2), Opening::Again(Reopening { origin, frame: Some(frame) })));
     let seen = until(&engine, |event| matches!(event, Event::PhotoOpened { .. }));
     let Some(Event::PhotoOpened { id, name, path, stored, frame: used, .. }) = seen.last() else { panic!("not opened") };
     assert_eq!((name.as_str(), path, stored.as_ref(), *used), ("Pasted", &None, Some(&file), frame));
@@ -356,7 +362,7 @@ fn a_stored_picture_is_reopened_as_it_was() {
 #[test]
 fn reading_a_photo_can_be_cancelled() {
     let (engine, _folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     engine.send(Request::Cancel(Job::ReadingPhoto));
     let events = until(&engine, |e| matches!(e, Event::Cancelled { job: Job::ReadingPhoto }));
@@ -367,7 +373,7 @@ fn reading_a_photo_can_be_cancelled() {
 fn an_export_without_an_edit_is_the_photo_itself() {
     let (engine, folder) = start();
     let original = photo();
-    engine.send(Request::OpenPhoto(original.clone()));
+    engine.send(open_first(original.clone()));
     let path = folder.path().join("out.png");
     engine.send(export(&path, recipe(0.0)));
     until(&engine, |e| matches!(e, Event::Exported { .. }));
@@ -383,7 +389,7 @@ fn a_face_is_framed_and_the_frame_can_be_changed() {
     let (engine, folder) = start();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/portraits/obama.jpg");
     let photo = Photo::open(&path).unwrap();
-    engine.send(Request::OpenPath(path));
+    engine.send(Request::Open(FIRST, Opening::File(path)));
     let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     let Some(Event::PhotoOpened { faces, frame, original, .. }) = opened.last() else { unreachable!() };
     assert_eq!(faces.len(), 1);
@@ -411,7 +417,7 @@ fn a_face_is_framed_and_the_frame_can_be_changed() {
 #[test]
 fn a_photo_without_a_face_is_framed_in_the_middle() {
     let (engine, _folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     assert!(
         matches!(opened.last(), Some(Event::PhotoOpened { frame, faces, .. }) if faces.is_empty() && *frame == Frame::centre(&photo()))
@@ -421,7 +427,7 @@ fn a_photo_without_a_face_is_framed_in_the_middle() {
 #[test]
 fn an_export_of_the_face_alone_comes_with_its_recipe() {
     let (engine, folder) = start();
-    engine.send(Request::OpenPhoto(photo()));
+    engine.send(open_first(photo()));
     until(&engine, |e| matches!(e, Event::LatentsReady));
     let path = folder.path().join("face.png");
     let (recipe, options) = (recipe(80.0), ExportOptions { keep_metadata: false, ..Default::default() });
@@ -449,12 +455,10 @@ fn other_photo() -> Box<Photo> {
 }
 
 #[track_caller]
-fn open(engine: &Engine, photo: Box<Photo>) -> PhotoId {
-    engine.send(Request::OpenPhoto(photo));
-    match until(engine, |e| matches!(e, Event::PhotoOpened { .. })).pop() {
-        Some(Event::PhotoOpened { id, .. }) => id,
-        _ => unreachable!(),
-    }
+fn open(engine: &Engine, id: PhotoId, photo: Box<Photo>) -> PhotoId {
+    engine.send(Request::Open(id, Opening::Memory(photo)));
+    until(engine, |e| matches!(e, Event::PhotoOpened { id: opened, .. } if *opened == id));
+    id
 }
 
 fn way(ends: [(PhotoId, f32); 2], path: InterpolationPath, keep_detail: bool) -> Way {
@@ -474,8 +478,8 @@ fn a_way_begins_and_ends_at_its_photos() {
     let (first, second) = (photo(), other_photo());
     let cut = |photo: &Photo| Frame::centre(photo).cut(photo, SIDE);
     let (a, b) = (cut(&first), cut(&second));
-    let ids = [first, second].map(|photo| {
-        let id = open(&engine, photo);
+    let ids = [(FIRST, first), (PhotoId(2), second)].map(|(id, photo)| {
+        let id = open(&engine, id, photo);
         until(&engine, |e| matches!(e, Event::LatentsReady));
         id
     });
@@ -499,7 +503,7 @@ fn a_way_begins_and_ends_at_its_photos() {
 #[test]
 fn a_newer_way_replaces_an_older_one() {
     let (engine, _folder) = start();
-    let id = open(&engine, photo());
+    let id = open(&engine, FIRST, photo());
     until(&engine, |e| matches!(e, Event::LatentsReady));
     for generation in 1..=20 {
         engine.interpolate(InterpolationRequest {
@@ -523,7 +527,7 @@ fn a_newer_way_replaces_an_older_one() {
 #[test]
 fn a_cancelled_way_stops() {
     let (engine, _folder) = start();
-    let id = open(&engine, photo());
+    let id = open(&engine, FIRST, photo());
     let request =
         |pictures| InterpolationRequest { generation: 1, way: way([(id, 0.0), (id, 50.0)], InterpolationPath::Latent, true), pictures };
     engine.interpolate(request((0..1000).map(|i| (f64::from(i) / 999.0, Quality::Final)).collect()));
@@ -533,16 +537,16 @@ fn a_cancelled_way_stops() {
     // A photo that is closed under its way ends the way, not the engine.
     engine.send(Request::Close(id));
     engine.interpolate(request(vec![(0.5, Quality::Final)]));
-    open(&engine, photo());
+    open(&engine, FIRST, photo());
     until(&engine, |e| matches!(e, Event::LatentsReady));
 }
 
 #[test]
 fn several_photos_keep_their_latents() {
     let (engine, _folder) = start();
-    let first = open(&engine, photo());
+    let first = open(&engine, FIRST, photo());
     until(&engine, |e| matches!(e, Event::LatentsReady));
-    let second = open(&engine, other_photo());
+    let second = open(&engine, PhotoId(2), other_photo());
     assert_ne!(first, second);
     until(&engine, |e| matches!(e, Event::LatentsReady));
     engine.send(Request::Select(first));
@@ -568,7 +572,7 @@ fn faces_are_made_up_and_can_be_edited() {
     let next = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
     assert!(next[0] == first[1], "a face is its seed's");
 
-    engine.send(Request::OpenSample { generation: 2, index: 1 });
+    engine.send(Request::Open(FIRST, Opening::Sample { generation: 2, index: 1 }));
     let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. }));
     assert!(matches!(opened.last(), Some(Event::PhotoOpened { width: 64, made_up: true, original, .. }) if *original == next[1]));
     let states = |id, name: &str| {
@@ -584,11 +588,11 @@ fn faces_are_made_up_and_can_be_edited() {
     let source = SampleSource::Variations { photo: FIRST, recipe: recipe(0.0), amount: 0.4 };
     engine.send(Request::Sample(request(5, source, 1)));
     until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling }));
-    engine.send(Request::OpenSample { generation: 5, index: 0 });
+    engine.send(Request::Open(PhotoId(2), Opening::Sample { generation: 5, index: 0 }));
     let Some(Event::PhotoOpened { id, .. }) = until(&engine, |e| matches!(e, Event::PhotoOpened { .. })).pop() else { unreachable!() };
     assert_eq!(states(id, "sibling.png"), Some(DigitalSource::TrainedAlgorithmicMedia), "there is no photo in it");
 
-    let id = open(&engine, photo());
+    let id = open(&engine, PhotoId(3), photo());
     let variations = |amount| SampleSource::Variations { photo: id, recipe: recipe(0.0), amount };
     engine.send(Request::Sample(request(3, variations(0.0), 1)));
     let same = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
@@ -597,7 +601,7 @@ fn faces_are_made_up_and_can_be_edited() {
     engine.send(Request::Sample(request(4, variations(0.4), 1)));
     let varied = faces(until(&engine, |e| matches!(e, Event::Finished { job: Job::Sampling })));
     assert!(distance(&varied[0], &cut) > 1.0 && varied[0] != varied[1]);
-    engine.send(Request::OpenSample { generation: 4, index: 1 });
+    engine.send(Request::Open(PhotoId(4), Opening::Sample { generation: 4, index: 1 }));
     let opened = until(&engine, |e| matches!(e, Event::PhotoOpened { .. })).pop();
     let Some(Event::PhotoOpened { id: variation, .. }) = opened else { unreachable!() };
     assert_eq!(states(variation, "variation.png"), Some(DigitalSource::CompositeWithTrainedAlgorithmicMedia), "a photo is in it");
@@ -607,7 +611,7 @@ fn faces_are_made_up_and_can_be_edited() {
 #[test]
 fn an_inspection_shows_the_chain_and_the_gap() {
     let (engine, _folder) = start();
-    open(&engine, photo());
+    open(&engine, FIRST, photo());
     until(&engine, |e| matches!(e, Event::LatentsReady));
     engine.send(Request::Inspect(InspectRequest { generation: 5, photo: FIRST, recipe: recipe(30.0), gap_points: 4 }));
     let events = until(&engine, |e| matches!(e, Event::Finished { job: Job::Inspecting }));
@@ -628,7 +632,7 @@ fn an_inspection_shows_the_chain_and_the_gap() {
 #[test]
 fn fresh_noise_changes_the_picture_and_nothing_else() {
     let (engine, _folder) = start();
-    open(&engine, photo());
+    open(&engine, FIRST, photo());
     until(&engine, |e| matches!(e, Event::LatentsReady));
     let picture = |generation, recipe: Recipe| {
         engine.render(RenderRequest { photo: FIRST, generation, recipe, quality: Quality::Final });
@@ -672,7 +676,7 @@ fn tells_cancelled(events: &[Event], wanted: Job) -> bool {
 fn an_export_is_of_the_photo_that_it_was_asked_for_as_it_was_then() {
     let folder = tempfile::tempdir().unwrap();
     let (mut worker, seen) = worker(folder.path());
-    worker.open_photo(*other_photo(), None, None).unwrap();
+    worker.open_photo(PhotoId(2), *other_photo(), None, None).unwrap();
     let second = worker.present.unwrap();
     let to = |name: &str| folder.path().join(name);
     let saved = |worker: &mut super::Worker, name: &str| {
@@ -693,7 +697,7 @@ fn an_export_is_of_the_photo_that_it_was_asked_for_as_it_was_then() {
     assert!(saved(&mut worker, "b.png") == wanted);
 
     // Closed before its latents were read to the end.
-    worker.open_photo(*photo(), None, None).unwrap();
+    worker.open_photo(PhotoId(3), *photo(), None, None).unwrap();
     let third = worker.present.unwrap();
     worker.handle(export_of(third, &to("c.png"), recipe(80.0)));
     worker.handle(Request::Close(third));
@@ -708,17 +712,17 @@ fn jobs_that_are_given_up_are_told() {
     let (mut worker, seen) = worker(folder.path());
     worker.handle(Request::Close(FIRST));
     assert!(tells_cancelled(&finish(&mut worker, &seen), Job::ReadingPhoto));
-    let open = |worker: &mut super::Worker| {
-        worker.open_photo(*photo(), None, None).unwrap();
+    let open = |worker: &mut super::Worker, id| {
+        worker.open_photo(PhotoId(id), *photo(), None, None).unwrap();
         finish(worker, &seen);
-        worker.present.unwrap()
+        PhotoId(id)
     };
     let look = |photo| Request::Inspect(InspectRequest { generation: 1, photo, recipe: recipe(0.0), gap_points: 2 });
     let vary = |photo| {
         let source = SampleSource::Variations { photo, recipe: recipe(0.0), amount: 0.5 };
         Request::Sample(SampleRequest { generation: 1, source, seed: 1, count: 3, steps: 3 })
     };
-    let (first, second) = (open(&mut worker), open(&mut worker));
+    let (first, second) = (open(&mut worker, 2), open(&mut worker, 3));
     let go = || InterpolationRequest {
         generation: 1,
         way: way([(first, 0.0), (second, 0.0)], InterpolationPath::Latent, true),
@@ -758,15 +762,15 @@ fn jobs_that_are_given_up_are_told() {
     told(&mut worker, Job::Sampling);
 
     // Another model takes the place of the one that works on it.
-    let third = open(&mut worker);
+    let third = open(&mut worker, 4);
     worker.handle(export_of(third, &folder.path().join("out.png"), recipe(80.0)));
     worker.step();
     worker.handle(export_of(third, &folder.path().join("another.png"), recipe(80.0)));
     assert!(tells_cancelled(&seen.try_iter().collect::<Vec<_>>(), Job::Exporting), "another takes its place");
     worker.load(folder.path().join("bundle"), DeviceChoice::Cpu).unwrap();
     told(&mut worker, Job::Exporting);
-    worker.handle(Request::OpenSample { generation: 1, index: 0 });
-    told(&mut worker, Job::OpeningPhoto);
+    worker.handle(Request::Open(PhotoId(9), Opening::Sample { generation: 1, index: 0 }));
+    assert!(matches!(seen.try_iter().last(), Some(Event::NotOpened(PhotoId(9)))));
 }
 
 #[test]
@@ -825,7 +829,7 @@ fn what_is_asked_of_a_photo_is_done_to_that_photo() {
     worker.photos[0].view.forget_bases();
     worker.handle(vary(2));
     worker.step();
-    worker.open_photo(*other_photo(), None, None).unwrap();
+    worker.open_photo(PhotoId(2), *other_photo(), None, None).unwrap();
     let second = worker.present.unwrap();
     assert_eq!(faces(finish(&mut worker, &seen)), wanted, "though another photo was opened meanwhile");
     let settings = super::Settings::new(&recipe(0.0), 3, true);
