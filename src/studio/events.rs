@@ -103,7 +103,10 @@ impl StudioApp {
                 self.go_on_restoring(id);
             }
             Event::NotOpened(id) => {
-                self.opening.remove(&id);
+                if self.opening.remove(&id).is_some_and(|expected| expected.is_to_be_kept) {
+                    // The window stays, to tell of it.
+                    self.closing = false;
+                }
                 self.restoring_failed(id);
             }
             Event::Reframed { id, frame, original } => {

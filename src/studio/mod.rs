@@ -78,6 +78,7 @@ use notices::Notices;
 use picture::{Compare, Picture, Shown};
 use presets::{Preset, Presets};
 use progress::Jobs;
+use requests::Expected;
 use session::{Restoring, SavedPhoto};
 use settings::{Keeping, Start};
 use shelf::Shelf;
@@ -219,8 +220,8 @@ pub struct StudioApp {
     export: Export,
     presets: Presets,
     restoring: Restoring,
-    /// The photos that the engine was asked to open and has not answered for, with their files if they have any.
-    opening: BTreeMap<PhotoId, Option<PathBuf>>,
+    /// The photos that the engine was asked to open and has not answered for.
+    opening: BTreeMap<PhotoId, Expected>,
     /// The next one that it is asked to open.
     next_photo: u64,
     /// Pictures without a file that the engine still writes to one of the program's own.

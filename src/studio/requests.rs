@@ -10,6 +10,29 @@ use crate::photo::{ExportFormat, Frame, Photo};
 /// Recent photos and models that are remembered.
 const RECENT: usize = 10;
 
+/// A photo that is being opened.
+pub(super) struct Expected {
+    /// Its file, if it has one.
+    path: Option<PathBuf>,
+    /// It is nowhere else, and is to be kept by the program: the window must not close before.
+    pub is_to_be_kept: bool,
+}
+
+impl Expected {
+    fn new(opening: &Opening) -> Self {
+        let path = match opening {
+            Opening::File(path) | Opening::Again(Reopening { origin: Origin::File(path), .. }) => Some(path.clone()),
+            _ => None,
+        };
+        let is_to_be_kept = match opening {
+            Opening::Memory(photo) => photo.name != SAMPLE_NAME,
+            Opening::Sample { .. } => true,
+            Opening::File(_) | Opening::Again(_) => false,
+        };
+        Self { path, is_to_be_kept }
+    }
+}
+
 impl StudioApp {
     pub(super) fn send(&mut self, request: Request) -> bool {
         let sent = self.engine.as_ref().is_some_and(|engine| engine.send(request));
@@ -38,7 +61,7 @@ impl StudioApp {
         // The next start may be from another folder.
         let path = std::path::absolute(&path).unwrap_or(path);
         self.remember_path(&path);
-        if self.opening.values().flatten().any(|other| *other == path) {
+        if self.opening.values().any(|other| other.path.as_ref() == Some(&path)) {
             // It is shown when it comes.
             return self.restoring.put_in_front(&path);
         }
@@ -63,16 +86,12 @@ impl StudioApp {
             self.notices.tell("Many photos are open already. Close some first");
             return None;
         }
-        let path = match &opening {
-            Opening::File(path) | Opening::Again(Reopening { origin: Origin::File(path), .. }) => Some(path.clone()),
-            _ => None,
-        };
-        let id = PhotoId(self.next_photo);
+        let (id, expected) = (PhotoId(self.next_photo), Expected::new(&opening));
         if !self.send(Request::Open(id, opening)) {
             return None;
         }
         self.next_photo += 1;
-        self.opening.insert(id, path);
+        self.opening.insert(id, expected);
         self.jobs.started(Job::OpeningPhoto);
         Some(id)
     }

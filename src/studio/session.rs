@@ -287,7 +287,7 @@ impl StudioApp {
         sent.then_some(file)
     }
 
-    fn session_folder(&self) -> Option<PathBuf> {
+    pub(super) fn session_folder(&self) -> Option<PathBuf> {
         let folder = self.folder.as_ref().filter(|_| !matches!(self.keeping, Keeping::Nothing));
         Some(folder?.join("session"))
     }

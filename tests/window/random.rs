@@ -273,13 +273,13 @@ fn every_view_opens_with_a_stub_engine() {
 }
 
 /// Asks the window to close; returns whether it does.
-fn close(harness: &mut Harness<'static, StudioApp>) -> bool {
+pub fn close(harness: &mut Harness<'static, StudioApp>) -> bool {
     harness.input_mut().viewports.entry(ViewportId::ROOT).or_default().events.push(ViewportEvent::Close);
     harness.step();
     !commands(harness).contains(&ViewportCommand::CancelClose)
 }
 
-fn commands(harness: &Harness<'static, StudioApp>) -> Vec<ViewportCommand> {
+pub fn commands(harness: &Harness<'static, StudioApp>) -> Vec<ViewportCommand> {
     harness.output().viewport_output.get(&ViewportId::ROOT).map(|output| output.commands.clone()).unwrap_or_default()
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use egui::accesskit::Role;
-use egui::{Color32, ColorImage, Event, Key, Modifiers};
+use egui::{Color32, ColorImage, Event, Key, Modifiers, ViewportCommand};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
 use image::{Rgb, RgbImage, imageops};
@@ -13,7 +13,7 @@ use pdae_studio::checkpoint::bundle;
 use pdae_studio::device::DeviceChoice;
 use pdae_studio::studio::{StartOptions, StudioApp};
 
-use crate::Window;
+use crate::{Window, random};
 
 /// Settings in memory. They outlive the windows that write them.
 #[derive(Default)]
@@ -252,6 +252,27 @@ fn settings_that_cannot_be_read_cost_no_picture() {
     assert!(window.app().notices().any(|notice| notice.starts_with("The settings could not be read")));
     assert_eq!(stored(&window).len(), 1);
     assert_eq!(std::fs::read_to_string(window.path("own/settings.unreadable.ron")).expect("kept"), text[..text.len() / 2]);
+}
+
+#[test]
+fn what_is_pasted_just_before_the_end_comes_back() {
+    let mut window = start_with_two_people();
+    let paste = |window: &mut Window| {
+        window.harness.event(Event::PasteImage(ColorImage::filled([90, 70], Color32::from_rgb(90, 120, 150)).into()));
+    };
+    // In the frame before, and in the one that closes the window.
+    paste(&mut window);
+    window.harness.step();
+    paste(&mut window);
+    assert!(!random::close(&mut window.harness));
+    let began = std::time::Instant::now();
+    while !random::commands(&window.harness).contains(&ViewportCommand::Close) && began.elapsed() < crate::PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        window.harness.step();
+    }
+    assert_eq!(stored(&window).len(), 2);
+    let window = restart(window, 3);
+    assert!(window.harness.query_by_role_and_label(Role::Image, "Pasted picture").is_some());
 }
 
 #[test]
