@@ -202,10 +202,10 @@ fn tables_and_forward_process() {
 
 #[test]
 fn on_the_gpu_backend() {
-    // Trying every variant of every kernel takes a software driver a quarter of an hour, and all of them must agree anyway. The
-    // setting is read once a process, before any other test's thread can be told to wait: hence a process of its own.
+    // In builds that tune, trying every variant of every kernel takes a software driver a quarter of an hour, and all of them must agree
+    // anyway. The setting is read once a process, before any other test's thread can be told to wait: hence a process of its own.
     const LEVEL: &str = "CUBECL_AUTOTUNE_LEVEL";
-    if std::env::var_os(LEVEL).is_none() {
+    if cfg!(feature = "tuning") && std::env::var_os(LEVEL).is_none() {
         let program = std::env::current_exe().expect("this test's own program");
         let mut child = std::process::Command::new(program);
         child.args(["--exact", "on_the_gpu_backend", "--nocapture"]).env(LEVEL, "minimal");

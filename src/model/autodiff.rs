@@ -1,26 +1,27 @@
-//! Layers that are trained on a processor with this crate's own kernels ([`super::cpu`]), as operations of the tensor library with their
-//! gradients beside them.
+//! Layers that are trained with this crate's own kernels, as operations of the tensor library with their gradients beside them: on a
+//! processor with those of [`super::cpu`], on a graphics card with those of [`super::gpu`].
 //!
-//! The library's own operations would do, and do on every other device: its convolutions are several times slower there, and a group norm
-//! made of elementwise operations reads and writes a feature map ten times each way. The mathematics is the same (`tests` below).
+//! The library's own operations would do: its convolutions are several times slower, and a group norm made of elementwise operations reads
+//! and writes a feature map ten times each way. The mathematics is the same (`tests` below).
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::cpu::{kernels, training};
 
-/// Whether tensors of this device are differentiated on the processor.
+/// Whether layers on this device are differentiated here.
 fn is_ours(device: &Device) -> bool {
     #[cfg(test)]
     if BY_THE_LIBRARY.get() {
         return false;
     }
-    device.is_autodiff() && device.clone().inner() == Device::flex()
+    device.is_autodiff()
 }
 
 #[cfg(test)]
@@ -40,11 +41,19 @@ pub(super) fn norm(x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, silu: bool)
     Tensor::from_dispatch(Dispatch::trained_norm(x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch(), silu))
 }
 
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube, Fusion, Autodiff)]
 pub trait TrainedLayers: Backend {
+    #[fusion(meta = convolved)]
     fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    #[fusion(dtype = x, shape = x)]
     fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self>;
+}
+
+fn convolved(x: &TensorSpec, _weight: &TensorSpec, bias: &TensorSpec) -> TensorSpec {
+    let mut spec = x.clone();
+    spec.shape[3] = bias.shape[0];
+    spec
 }
 
 type Plain = FloatTensor<Flex>;
@@ -231,6 +240,8 @@ impl std::ops::Add for Map {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::LazyLock;
+
     use burn::module::{Module, ModuleVisitor, Param};
     use burn::tensor::Distribution;
     use burn::tensor::activation::silu;
@@ -238,6 +249,7 @@ pub(crate) mod tests {
     use burn::tensor::ops::ConvOptions;
 
     use super::*;
+    use crate::device::DeviceChoice;
     use crate::model::layers::GROUPS;
 
     /// What [`check_gradients`] bears.
@@ -251,9 +263,9 @@ pub(crate) mod tests {
         result
     }
 
-    /// Compares the gradients of a scalar by the input and by every parameter of a network with those of the library's operations; then that
-    /// by the input alone, with the parameters frozen.
-    pub(crate) fn check_gradients<M: Module>(network: M, shape: [usize; 4], device: &Device, scalar: impl Fn(&M, Tensor<4>) -> Tensor<1>) {
+    /// Compares the gradients of a scalar by the input and by every parameter of a network (on a processor) with those of the library's
+    /// operations there; then that by the input alone, with the parameters frozen. `scalar` works on its tensor's device.
+    pub(crate) fn check_gradients<M: Module>(network: M, shape: [usize; 4], scalar: impl Fn(&M, Tensor<4>) -> Tensor<1>) {
         struct Found<'a>(&'a burn::tensor::Gradients, Vec<Option<Vec<f32>>>);
         impl ModuleVisitor for Found<'_> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -264,29 +276,36 @@ pub(crate) mod tests {
             tensor.into_data().try_to_vec().expect("32-bit floats")
         }
 
-        device.seed(3);
-        let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 0.5), device).require_grad();
+        let home = Device::flex().autodiff();
+        home.seed(3);
+        let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 0.5), &home);
         let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        assert!(Map::new(x.clone(), None).channels_last().is_some(), "nothing to compare");
-        for (frozen, network) in [(false, network.clone().set_require_grad(true)), (true, network.no_grad())] {
-            let gradients = || {
+        for frozen in [false, true] {
+            let gradients_on = |device: &Device| {
+                let network = network.clone().fork(device);
+                let network = if frozen { network.no_grad() } else { network.set_require_grad(true) };
+                let x = moved(&x, device);
+                assert!(BY_THE_LIBRARY.get() || Map::new(x.clone(), None).channels_last().is_some(), "nothing to compare");
                 let gradients = scalar(&network, x.clone()).backward();
                 let mut found = Found(&gradients, vec![x.grad(&gradients).map(values)]);
                 network.visit(&mut found);
                 found.1
             };
-            let (got, want) = (gradients(), by_the_library(gradients));
+            let want = by_the_library(|| gradients_on(&home));
             // Some are nothing but rounding: a bias before a norm makes no difference.
             let longest = want.iter().flatten().map(|want| length(&mut want.iter().copied())).fold(0.0, f64::max);
-            assert_eq!(got.len(), want.len());
-            for (i, (got, want)) in got.into_iter().zip(want).enumerate() {
-                let wanted = i == 0 || !frozen;
-                assert_eq!([got.is_some(), want.is_some()], [wanted; 2], "gradient {i}");
-                let (got, want) = (got.unwrap_or_default(), want.unwrap_or_default());
-                assert_eq!(got.len(), want.len(), "{i}");
-                let apart = length(&mut got.iter().zip(&want).map(|(a, b)| a - b));
-                let error = apart / length(&mut want.iter().copied()).max(1e-3 * longest);
-                assert!(error < GRADIENTS, "gradient {i} of {} values: {error:.1e}", want.len());
+            for device in devices() {
+                let got = gradients_on(&device);
+                assert_eq!(got.len(), want.len());
+                for (i, (got, want)) in got.into_iter().zip(&want).enumerate() {
+                    let wanted = i == 0 || !frozen;
+                    assert_eq!([got.is_some(), want.is_some()], [wanted; 2], "gradient {i}, {device:?}");
+                    let (got, want) = (got.unwrap_or_default(), want.as_deref().unwrap_or_default());
+                    assert_eq!(got.len(), want.len(), "{i}");
+                    let apart = length(&mut got.iter().zip(want).map(|(a, b)| a - b));
+                    let error = apart / length(&mut want.iter().copied()).max(1e-3 * longest);
+                    assert!(error < GRADIENTS, "gradient {i} of {} values, {device:?}: {error:.1e}", want.len());
+                }
             }
         }
     }
@@ -327,6 +346,26 @@ pub(crate) mod tests {
         }
     }
 
+    /// The processor, and the card where wgpu finds one.
+    fn devices() -> Vec<Device> {
+        static CARD: LazyLock<Option<Device>> = LazyLock::new(|| {
+            let card = DeviceChoice::Gpu.open();
+            if card.is_err() {
+                println!("SKIPPED layers on a card: wgpu finds no adapter on this machine");
+            }
+            card.map(|found| found.device).ok()
+        });
+        [Device::flex()].into_iter().chain(CARD.clone()).map(Device::autodiff).collect()
+    }
+
+    fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Tensor<D> {
+        Tensor::from_data(tensor.to_data(), device).require_grad()
+    }
+
+    fn home(tensors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
+        tensors.into_iter().map(|tensor| Tensor::from_data(tensor.into_data(), &Device::flex())).collect()
+    }
+
     #[test]
     fn only_whole_floats_have_their_channels_last() {
         let device = Device::flex().autodiff();
@@ -355,14 +394,20 @@ pub(crate) mod tests {
             [5, 4, 4, 16, 96],
             [2, 2, 13, 32, 32],
             [9, 12, 3, 80, 112],
+            // Enough tiles for several parts of a card's product, and on a card more than are transformed at a time.
+            [18, 32, 32, 16, 16],
         ] {
             let (x, weight, bias) =
                 (random([batch, height, width, input], &device), random([output, input, 3, 3], &device), random([output], &device));
-            let inputs: [&dyn Fn(&burn::tensor::Gradients) -> Tensor<1>; 3] = [&by(&x), &by(&weight), &by(&bias)];
-            let got = passes(&convolution(x.clone(), weight.clone(), bias.clone()), inputs);
             let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
-            let want = passes(&last(conv2d(first(x.clone()), weight.clone(), Some(bias.clone()), options)), inputs);
-            compare(&format!("{batch} x {height} x {width}, {input} to {output}"), got, want);
+            let out = last(conv2d(first(x.clone()), weight.clone(), Some(bias.clone()), options));
+            let want = passes(&out, [&by(&x), &by(&weight), &by(&bias)]);
+            for device in devices() {
+                let (x, weight, bias) = (moved(&x, &device), moved(&weight, &device), moved(&bias, &device));
+                let out = convolution(x.clone(), weight.clone(), bias.clone());
+                let got = passes(&out, [&by(&x), &by(&weight), &by(&bias)]);
+                compare(&format!("{batch} x {height} x {width}, {input} to {output}, {device:?}"), home(got), want.clone());
+            }
         }
     }
 
@@ -378,8 +423,13 @@ pub(crate) mod tests {
             let noise = Tensor::<4>::random([batch, height, width, channels], Distribution::Normal(0.3, 1.0), &device);
             let x = (noise * spread + level).require_grad();
             let (scale, shift) = (random([batch, channels], &device), random([batch, channels], &device));
+            let of_devices = devices().into_iter().map(|device| {
+                let (x, scale, shift) = (moved(&x, &device), moved(&scale, &device), moved(&shift, &device));
+                let out = norm(x.clone(), scale.clone(), shift.clone(), with_silu);
+                (device, home(passes(&out, [&by(&x), &by(&scale), &by(&shift)])))
+            });
+            let of_devices: Vec<_> = of_devices.collect();
             let inputs: [&dyn Fn(&burn::tensor::Gradients) -> Tensor<1>; 3] = [&by(&x), &by(&scale), &by(&shift)];
-            let got = passes(&norm(x.clone(), scale.clone(), shift.clone(), with_silu), inputs);
             // What makes no difference is taken off first: here at least single precision shall be enough.
             let grouped = first(x.clone() - level).reshape([batch, GROUPS, channels / GROUPS * height * width]);
             let centred = grouped.clone() - grouped.mean_dim(2);
@@ -388,7 +438,9 @@ pub(crate) mod tests {
             let [scale, shift] = [&scale, &shift].map(|t| t.clone().reshape([batch, channels, 1, 1]));
             let out = normed * scale + shift;
             let want = passes(&last(if with_silu { silu(out) } else { out }), inputs);
-            compare(&format!("{batch} x {height} x {width}, {channels}, {level} +- {spread}"), got, want);
+            for (device, got) in of_devices {
+                compare(&format!("{batch} x {height} x {width}, {channels}, {level} +- {spread}, {device:?}"), got, want.clone());
+            }
         }
     }
 }

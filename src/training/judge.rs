@@ -308,7 +308,9 @@ mod tests {
         let device = Device::flex().autodiff();
         let config = JudgeConfig { image_size: 32, width: 32, attributes: vec!["one".into(), "other".into()] };
         let judge = Judge::new(&mut Parameters::random(&device), &config).unwrap().map(&mut Randomise(device.clone()));
-        let labels = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], &device);
-        check_gradients(judge, [3, 3, 32, 32], &device, |judge, x| loss(judge.forward(x), labels.clone()));
+        check_gradients(judge, [3, 3, 32, 32], |judge, x| {
+            let labels = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], &x.device());
+            loss(judge.forward(x), labels)
+        });
     }
 }

@@ -5,6 +5,7 @@
 //! attribute classifier on a finished bundle, and [`sliders`] learns through the decoder where its sliders lead. The method and its
 //! constants are those of the paper's section 3.4 and of its published configurations.
 
+pub mod adam;
 pub mod autoencoder;
 pub mod data;
 pub mod directions;

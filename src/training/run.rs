@@ -378,7 +378,7 @@ struct Sitting<'a, S: Stage> {
     bar: ProgressBar,
     /// When the last line was printed, where there is no terminal.
     reported: Option<Instant>,
-    /// Whether the device has its kernels. A card compiles them, and looks for the fastest, in its first step, for a minute or more.
+    /// Whether the device has its kernels. A card compiles them in its first step, and in builds that tune it looks for the fastest.
     tuned: bool,
 }
 
@@ -393,7 +393,8 @@ impl<S: Stage> Sitting<'_, S> {
         let mut pending: Vec<Tensor<1>> = Vec::new();
         let (mut steps, mut line_started) = (0, Instant::now());
         if !self.tuned {
-            self.say("getting the card's kernels ready, which takes a minute or more".into());
+            let time = if cfg!(feature = "tuning") { "minutes at its first start" } else { "up to a minute" };
+            self.say(format!("getting the card's kernels ready, which takes {time}"));
         }
         while !self.is_over(learner.step()) {
             let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;

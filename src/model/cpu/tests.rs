@@ -176,7 +176,7 @@ fn networks_learn_what_they_would_with_the_tensor_library() {
             let weights = random(out.dims().iter().product(), 4);
             (out.clone() * Tensor::<4>::from_data(TensorData::new(weights, out.dims()), &out.device())).sum()
         };
-        check_gradients((encoder, decoder), [2, 3, config.image_size, config.image_size], &device, |(encoder, decoder), x| {
+        check_gradients((encoder, decoder), [2, 3, config.image_size, config.image_size], |(encoder, decoder), x| {
             let z = encoder.forward(x.clone());
             let [batch, latent] = z.dims();
             let (eps, gradient) = decoder.forward(x, &[7, 850], z.clone());

@@ -83,7 +83,7 @@ pub fn norm<X: Float, Y: Float>(
 
 /// The sum of all units' values, or the `largest` of them, for all of them. `units` is a power of two.
 #[cube]
-fn of_cube(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: u32, #[comptime] largest: bool) -> f32 {
+pub(super) fn of_cube(shared: &mut Shared<[f32]>, value: f32, #[comptime] units: u32, #[comptime] largest: bool) -> f32 {
     let unit = UNIT_POS as usize;
     shared[unit] = value;
     sync_cube();

@@ -13,11 +13,14 @@
 //! Convolutions and matrix products are the tensor library's own, tuned for the card where it has matrix units and so a choice. [`kernels`] are written in its kernel language,
 //! so they run wherever it does: Vulkan, Metal, DX12, CUDA.
 
+mod adam;
 mod encoder;
 mod kernels;
 mod network;
 mod operation;
 mod recording;
 mod surface;
+mod training;
+mod winograd;
 
 pub use operation::{Decoder, Encoder};

@@ -122,7 +122,7 @@ pub struct Mix<'a> {
     pub skip: bool,
 }
 
-const EXPECT: &str = "the tensor library has a kernel for every shape";
+pub(super) const EXPECT: &str = "the tensor library has a kernel for every shape";
 
 impl Surface {
     pub fn of(tensor: &CubeTensor, compute: DType) -> Self {
@@ -143,13 +143,13 @@ impl Surface {
     }
 
     /// As many units as there are values.
-    fn for_each(&self, values: usize) -> (CubeCount, CubeDim) {
+    pub(super) fn for_each(&self, values: usize) -> (CubeCount, CubeDim) {
         let dim = CubeDim::new(&self.client, values);
         (calculate_cube_count_elemwise(&self.client, values, dim), dim)
     }
 
     /// Units of one cube for so many values: a power of two.
-    fn units(&self, values: usize) -> u32 {
+    pub(super) fn units(&self, values: usize) -> u32 {
         let most = self.client.properties().hardware.max_units_per_cube.min(256);
         (values.next_power_of_two() as u32).clamp(1, 1 << most.ilog2())
     }
@@ -193,13 +193,13 @@ impl Surface {
     pub fn convolve(&self, conv: &Convolution, x: CubeTensor) -> CubeTensor {
         let options = ConvOptions::new([conv.stride; 2], [conv.kernel / 2; 2], [1, 1], 1);
         let (weight, bias) = (conv.weight.on(self), conv.bias.on(self));
-        let strategy = if self.has_matrix_units() { ConvStrategy::Autotune } else { ConvStrategy::Direct };
+        let strategy = if self.has_matrix_units() { ConvStrategy::default() } else { ConvStrategy::Direct };
         into_contiguous(conv_forward_nhwc::<2>(x, weight, Some(bias), options, strategy).expect(EXPECT))
     }
 
     /// Where shaders cannot reach matrix units (WGSL never does), the library has one convolution and one kind of product to choose
     /// among: it would look for what is known, for every shape and at every start.
-    fn has_matrix_units(&self) -> bool {
+    pub(super) fn has_matrix_units(&self) -> bool {
         let matmul = &self.client.properties().features.matmul;
         !matmul.cmma.is_empty() || !matmul.mma.is_empty()
     }
@@ -208,7 +208,7 @@ impl Surface {
     pub fn product(&self, dense: &Dense, x: CubeTensor) -> CubeTensor {
         let weight = permute(dense.weight.on(self), &[1, 0]);
         let dtype = x.dtype;
-        let strategy = if self.has_matrix_units() { MatmulStrategy::Autotune } else { MatmulStrategy::Cube };
+        let strategy = if self.has_matrix_units() { MatmulStrategy::default() } else { MatmulStrategy::Cube };
         into_contiguous(matmul(x, weight, None, strategy, dtype).expect(EXPECT))
     }
 
@@ -399,20 +399,20 @@ pub fn as_map(x: CubeTensor, like: &CubeTensor) -> CubeTensor {
     reshape(x, shape.into())
 }
 
-fn types<const N: usize>(dtypes: [DType; N]) -> [ElemType; N] {
+pub(super) fn types<const N: usize>(dtypes: [DType; N]) -> [ElemType; N] {
     dtypes.map(dtype_to_storage_type)
 }
 
-fn values(x: &CubeTensor) -> usize {
+pub(super) fn values(x: &CubeTensor) -> usize {
     x.meta.shape().iter().product()
 }
 
-fn channels(x: &CubeTensor) -> usize {
+pub(super) fn channels(x: &CubeTensor) -> usize {
     x.meta.shape().last().copied().unwrap_or_default()
 }
 
 /// Batch, positions of an image, channels.
-fn extent(x: &CubeTensor) -> (usize, usize, usize) {
+pub(super) fn extent(x: &CubeTensor) -> (usize, usize, usize) {
     let batch = x.meta.shape()[0];
     (batch, values(x) / (batch * channels(x)), channels(x))
 }

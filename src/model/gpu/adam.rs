@@ -1,0 +1,128 @@
+//! Adam's step on a graphics card: see [`crate::training::adam`].
+
+// The kernel compiler's macro makes functions of more arguments than it is given.
+#![allow(clippy::too_many_arguments)]
+
+use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::kernels::of_cube;
+use super::surface::{Surface, values};
+use crate::training::adam::{AdamOps, SUMS, Step};
+
+/// As [`Step::of`], into places of their own: only of the weight is the old value needed elsewhere.
+#[cube(launch)]
+fn step(
+    weight: &[f32],
+    to: &mut [f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    average: &mut [f32],
+    gradient: &[f32],
+    factor: &[f32],
+    first_stays: f32,
+    first_counts: f32,
+    second_stays: f32,
+    second_counts: f32,
+    average_stays: f32,
+    average_counts: f32,
+    kept: f32,
+    rate: f32,
+    epsilon: f32,
+) {
+    let i = ABSOLUTE_POS;
+    if i < to.len() {
+        let slope = gradient[i] * factor[0usize];
+        let m = first[i] * first_stays + slope * first_counts;
+        let v = second[i] * second_stays + slope * slope * second_counts;
+        let new = weight[i] * kept - rate * m / (v.sqrt() + epsilon);
+        first[i] = m;
+        second[i] = v;
+        to[i] = new;
+        average[i] = average[i] * average_stays + new * average_counts;
+    }
+}
+
+/// A sum for each cube, added to what was there.
+#[cube(launch)]
+fn squares(x: &[f32], before: &[f32], after: &mut [f32], #[comptime] units: u32) {
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
+    let stride = comptime!(units as usize * SUMS);
+    let mut sum = 0.0f32;
+    let mut i = CUBE_POS_X as usize * comptime!(units as usize) + UNIT_POS as usize;
+    while i < x.len() {
+        sum += x[i] * x[i];
+        i += stride;
+    }
+    let sum = of_cube(&mut shared, sum, units, false);
+    if UNIT_POS == 0 {
+        after[CUBE_POS_X as usize] = before[CUBE_POS_X as usize] + sum;
+    }
+}
+
+/// Row by row, and nobody else's.
+fn own(tensor: CubeTensor) -> CubeTensor {
+    let tensor = into_contiguous(tensor);
+    if tensor.can_mut() { tensor } else { tensor.copy() }
+}
+
+impl AdamOps for CubeBackend {
+    fn add_squares(sums: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+        let [sums, gradient] = [sums, gradient].map(into_contiguous);
+        let on = Surface::of(&gradient, DType::F32);
+        let after = on.empty(&[SUMS], DType::F32);
+        let units = on.units(values(&gradient).div_ceil(SUMS));
+        squares::launch(
+            &on.client,
+            CubeCount::Static(SUMS as u32, 1, 1),
+            CubeDim::new_1d(units),
+            gradient.into_buffer_arg(),
+            sums.into_buffer_arg(),
+            after.clone().into_buffer_arg(),
+            units,
+        );
+        after
+    }
+
+    fn adam_step(
+        weight: CubeTensor,
+        first: CubeTensor,
+        second: CubeTensor,
+        average: CubeTensor,
+        gradient: CubeTensor,
+        factor: CubeTensor,
+        by: Step,
+    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+        let [weight, gradient, factor] = [weight, gradient, factor].map(into_contiguous);
+        let [first, second, average] = [first, second, average].map(own);
+        let on = Surface::of(&weight, DType::F32);
+        let to = on.empty(weight.meta.shape(), DType::F32);
+        let (count, dim) = on.for_each(values(&to));
+        step::launch(
+            &on.client,
+            count,
+            dim,
+            weight.into_buffer_arg(),
+            to.clone().into_buffer_arg(),
+            first.clone().into_buffer_arg(),
+            second.clone().into_buffer_arg(),
+            average.clone().into_buffer_arg(),
+            gradient.into_buffer_arg(),
+            factor.into_buffer_arg(),
+            by.first[0],
+            by.first[1],
+            by.second[0],
+            by.second[1],
+            by.average[0],
+            by.average[1],
+            by.kept,
+            by.rate,
+            by.epsilon,
+        );
+        (to, first, second, average)
+    }
+}
