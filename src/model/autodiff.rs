@@ -1,8 +1,8 @@
 //! Layers that are trained with this crate's own kernels, as operations of the tensor library with their gradients beside them: on a
 //! processor with those of [`super::cpu`], on a graphics card with those of [`super::gpu`].
 //!
-//! The library's own operations would do: its convolutions are several times slower, and a group norm made of elementwise operations reads
-//! and writes a feature map ten times each way. The mathematics is the same (`tests` below).
+//! The library's own operations would do, but its convolutions are several times slower, and a group norm made of elementwise operations
+//! reads and writes a feature map ten times each way. The mathematics is the same (`tests` below).
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -15,13 +15,16 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::cpu::{kernels, training};
 
+/// Builds that reach a card's matrix units leave cards to the library, whose convolutions are made for these.
+const CARDS: bool = !cfg!(any(feature = "vulkan", feature = "cuda"));
+
 /// Whether layers on this device are differentiated here.
 fn is_ours(device: &Device) -> bool {
     #[cfg(test)]
     if BY_THE_LIBRARY.get() {
         return false;
     }
-    device.is_autodiff()
+    device.is_autodiff() && (CARDS || device.clone().inner() == Device::flex())
 }
 
 #[cfg(test)]
@@ -355,7 +358,7 @@ pub(crate) mod tests {
             }
             card.map(|found| found.device).ok()
         });
-        [Device::flex()].into_iter().chain(CARD.clone()).map(Device::autodiff).collect()
+        [Device::flex()].into_iter().chain(CARD.clone().filter(|_| CARDS)).map(Device::autodiff).collect()
     }
 
     fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Tensor<D> {

@@ -14,7 +14,8 @@ use super::kernels::of_cube;
 use super::surface::{Surface, values};
 use crate::training::adam::{AdamOps, SUMS, Step};
 
-/// As [`Step::of`], into places of their own: only of the weight is the old value needed elsewhere.
+/// As [`Step::of`]. The weight goes to a new place, for a network still holds the old one; what is kept of it is written over. With the
+/// library's own buffer these are the eight that WebGPU promises.
 #[cube(launch)]
 fn step(
     weight: &[f32],
@@ -49,12 +50,13 @@ fn step(
 
 /// A sum for each cube, added to what was there.
 #[cube(launch)]
-fn squares(x: &[f32], before: &[f32], after: &mut [f32], #[comptime] units: u32) {
+fn squares(x: &[f32], before: &[f32], after: &mut [f32], count: u32, #[comptime] units: u32) {
     let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
     let stride = comptime!(units as usize * SUMS);
     let mut sum = 0.0f32;
     let mut i = CUBE_POS_X as usize * comptime!(units as usize) + UNIT_POS as usize;
-    while i < x.len() {
+    // Not the buffer's length, which CUDA's is rounded up in.
+    while i < count as usize {
         sum += x[i] * x[i];
         i += stride;
     }
@@ -67,7 +69,13 @@ fn squares(x: &[f32], before: &[f32], after: &mut [f32], #[comptime] units: u32)
 /// Row by row, and nobody else's.
 fn own(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
-    if tensor.can_mut() { tensor } else { tensor.copy() }
+    if tensor.can_mut() {
+        return tensor;
+    }
+    let on = Surface::of(&tensor, DType::F32);
+    let own = on.empty(tensor.meta.shape(), DType::F32);
+    on.copy(&tensor, 0, &own);
+    own
 }
 
 impl AdamOps for CubeBackend {
@@ -80,9 +88,10 @@ impl AdamOps for CubeBackend {
             &on.client,
             CubeCount::Static(SUMS as u32, 1, 1),
             CubeDim::new_1d(units),
-            gradient.into_buffer_arg(),
+            gradient.clone().into_buffer_arg(),
             sums.into_buffer_arg(),
             after.clone().into_buffer_arg(),
+            values(&gradient) as u32,
             units,
         );
         after
@@ -99,6 +108,7 @@ impl AdamOps for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let [weight, gradient, factor] = [weight, gradient, factor].map(into_contiguous);
         let [first, second, average] = [first, second, average].map(own);
+        debug_assert!([&weight, &first, &second, &average, &gradient].iter().all(|tensor| tensor.dtype == DType::F32));
         let on = Surface::of(&weight, DType::F32);
         let to = on.empty(weight.meta.shape(), DType::F32);
         let (count, dim) = on.for_each(values(&to));

@@ -1,5 +1,5 @@
-//! The networks on a graphics card, each as one operation of the tensor library: the same weights and the same mathematics as the modules in
-//! [`crate::model`], which training uses, in a quarter of the kernels.
+//! The networks on a graphics card, each as one operation of the tensor library: the same weights and the same mathematics as the modules
+//! in [`crate::model`], in a quarter of the kernels. Training uses the modules, whose layers are in [`training`].
 //!
 //! A card spends most of a small network's time on being told what to do next, so what counts is the number of kernels that a step
 //! starts:
@@ -10,8 +10,8 @@
 //! - The whole network is told in one go, without the tensor library looking for operations to fuse.
 //! - And it is told once: passes of one kind are repeated from a [`recording`].
 //!
-//! Convolutions and matrix products are the tensor library's own, tuned for the card where it has matrix units and so a choice. [`kernels`] are written in its kernel language,
-//! so they run wherever it does: Vulkan, Metal, DX12, CUDA.
+//! Convolutions (but for training) and matrix products are the tensor library's own, tuned for the card where it has matrix units and so a
+//! choice. All kernels here are written in its kernel language, so they run wherever it does: Vulkan, Metal, DX12, CUDA.
 
 mod adam;
 mod encoder;

@@ -199,7 +199,7 @@ impl Surface {
 
     /// Where shaders cannot reach matrix units (WGSL never does), the library has one convolution and one kind of product to choose
     /// among: it would look for what is known, for every shape and at every start.
-    pub(super) fn has_matrix_units(&self) -> bool {
+    fn has_matrix_units(&self) -> bool {
         let matmul = &self.client.properties().features.matmul;
         !matmul.cmma.is_empty() || !matmul.mma.is_empty()
     }

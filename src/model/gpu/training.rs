@@ -1,9 +1,8 @@
 //! Layers that are trained on a graphics card with this crate's own kernels, forwards and backwards: what [`crate::model::autodiff`] is
 //! for processors, and with the same mathematics.
 //!
-//! Where shaders reach no matrix units, the library's convolutions are plain ones, and those of the way back by the weights plain ones
-//! with an image for a filter; here they are products of matrices ([`super::winograd`]). Nothing is looked for, either: the library would
-//! time several kernels for every shape, before the first step and at every start.
+//! They are for cards whose matrix units shaders do not reach. The library's convolutions are plain ones there, and the gradient by the
+//! weights is one with the output's gradient for a filter; here all three are products of matrices ([`super::winograd`]).
 
 // The kernel compiler's macro makes functions of more arguments than it is given.
 #![allow(clippy::too_many_arguments)]
@@ -18,10 +17,8 @@ use burn::backend::backend_extension;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
-use burn::tensor::ops::ConvOptions;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::kernel::conv::{ConvStrategy, conv_data_backward, conv_forward, conv_weight_backward};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::{permute, reshape};
@@ -34,11 +31,12 @@ use super::winograd::{self, ELEMENTS, TILE};
 use crate::model::autodiff::TrainedLayers;
 use crate::model::layers::GROUPS;
 
-/// Values that a batch may have in Winograd's domain: 128 MB, the least that WebGPU promises for one tensor. Larger batches go in parts, as do
-/// those of tests.
+/// Values that there may be in Winograd's domain at a time, unless they are one image's: 128 MB. Larger batches go in parts, as do those of
+/// tests.
 const DOMAIN: usize = if cfg!(test) { 1 << 19 } else { 1 << 25 };
 
-/// Rows of a matrix product's depth that are one part's, at least, where the product has too few results to occupy a card.
+/// Rows of a matrix product's depth that are one part's, at least. A product over all tiles has few results, and one part would occupy
+/// little of a card.
 const DEPTH: usize = 256;
 
 /// Parts of a product's depth, at most.
@@ -70,7 +68,7 @@ fn normalise(
     let (mean, rest, inverse) = (moments[0usize], moments[1usize], moments[2usize]);
     let mut i = UNIT_POS;
     while i < positions * per_group {
-        let at = (base + i / per_group * channels + i % per_group) as usize;
+        let at = place(base, i, per_group);
         let of_channel = (image * channels + first + i % per_group) as usize;
         let mut value = (x[at] - mean - rest) * inverse * scale[of_channel] + shift[of_channel];
         if silu {
@@ -79,6 +77,12 @@ fn normalise(
         y[at] = value;
         i += units;
     }
+}
+
+/// Where the value `i` of a group is whose first one is at `base`.
+#[cube]
+fn place(base: u32, i: u32, #[comptime] per_group: u32) -> usize {
+    (base + i / per_group * comptime!(per_group * GROUPS as u32) + i % per_group) as usize
 }
 
 /// A group's mean, what single precision left of it, and the inverse standard deviation: values far from zero would lose by the mean alone.
@@ -91,12 +95,11 @@ fn moments(
     #[comptime] per_group: u32,
     #[comptime] units: u32,
 ) -> Array<f32> {
-    let channels = comptime!(per_group * GROUPS as u32);
     let count = positions * per_group;
     let mut sum = 0.0f32;
     let mut i = UNIT_POS;
     while i < count {
-        sum += x[(base + i / per_group * channels + i % per_group) as usize];
+        sum += x[place(base, i, per_group)];
         i += units;
     }
     let mean = of_cube(shared, sum, units, false) / f32::cast_from(count);
@@ -104,7 +107,7 @@ fn moments(
     let mut squares = 0.0f32;
     let mut i = UNIT_POS;
     while i < count {
-        let centred = x[(base + i / per_group * channels + i % per_group) as usize] - mean;
+        let centred = x[place(base, i, per_group)] - mean;
         rest += centred;
         squares += centred * centred;
         i += units;
@@ -183,7 +186,7 @@ fn normalise_back(
 
     let mut i = UNIT_POS;
     while i < positions * per_group {
-        let at = (base + i / per_group * channels + i % per_group) as usize;
+        let at = place(base, i, per_group);
         let of_channel = (image * channels + first + i % per_group) as usize;
         let (factor, offset) = (scale[of_channel], shift[of_channel]);
         let value = (x[at] - mean - rest) * inverse;
@@ -234,7 +237,7 @@ struct Parts {
 impl Parts {
     fn new([images, height, width, _]: [usize; 4], channels: usize) -> Self {
         let tiles = height.div_ceil(TILE) * width.div_ceil(TILE);
-        Self { images, tiles, at_once: (DOMAIN / (ELEMENTS * channels * tiles)).clamp(1, images) }
+        Self { images, tiles, at_once: (DOMAIN / (ELEMENTS * channels * tiles)).min(images).max(1) }
     }
 
     /// First image and number of tiles of each.
@@ -244,46 +247,25 @@ impl Parts {
 }
 
 impl Surface {
-    fn of_training(x: &CubeTensor) -> Self {
-        Self::of(x, DType::F32)
-    }
-
-    fn spread(&self, x: &CubeTensor, (first, tiles): (usize, usize)) -> CubeTensor {
+    /// Tiles of so many images in Winograd's domain: of an input, or of an output's gradient.
+    fn spread(&self, x: &CubeTensor, (first, tiles): (usize, usize), gradient: bool) -> CubeTensor {
         let [_, height, width, channels] = size(x);
-        let v = self.empty(&[ELEMENTS, tiles, channels], DType::F32);
+        let domain = self.empty(&[ELEMENTS, tiles, channels], DType::F32);
         let (count, dim) = self.for_each(tiles * channels);
-        winograd::spread::launch(
+        let launch = if gradient { winograd::spread_gradient::launch } else { winograd::spread::launch };
+        launch(
             &self.client,
             count,
             dim,
             x.clone().into_buffer_arg(),
-            v.clone().into_buffer_arg(),
+            domain.clone().into_buffer_arg(),
             first as u32,
             tiles as u32,
             channels as u32,
             height as u32,
             width as u32,
         );
-        v
-    }
-
-    fn spread_gradient(&self, gradient: &CubeTensor, (first, tiles): (usize, usize)) -> CubeTensor {
-        let [_, height, width, channels] = size(gradient);
-        let m = self.empty(&[ELEMENTS, tiles, channels], DType::F32);
-        let (count, dim) = self.for_each(tiles * channels);
-        winograd::spread_gradient::launch(
-            &self.client,
-            count,
-            dim,
-            gradient.clone().into_buffer_arg(),
-            m.clone().into_buffer_arg(),
-            first as u32,
-            tiles as u32,
-            channels as u32,
-            height as u32,
-            width as u32,
-        );
-        m
+        domain
     }
 
     /// `weight`: `[output, input, 3, 3]`; see [`winograd::filters`].
@@ -315,7 +297,7 @@ impl Surface {
         let output = channels(filters);
         let y = self.empty(&[batch, height, width, output], DType::F32);
         for part in Parts::new(size(x), input.max(output)).each() {
-            let m = self.batched(self.spread(x, part), filters.clone());
+            let m = self.batched(self.spread(x, part, false), filters.clone());
             let (first, tiles) = part;
             let (count, dim) = self.for_each(tiles * output);
             winograd::gather::launch(
@@ -342,10 +324,11 @@ impl Surface {
         let of_part = |part: (usize, usize)| {
             let tiles = part.1;
             let mut parts = 1;
-            while parts < PARTS && tiles.is_multiple_of(2 * parts) && tiles / (2 * parts) >= DEPTH {
+            let more = |parts: usize| 2 * parts * ELEMENTS * input * output <= DOMAIN && tiles / (2 * parts) >= DEPTH;
+            while parts < PARTS && tiles.is_multiple_of(2 * parts) && more(parts) {
                 parts *= 2;
             }
-            let [v, m] = [(self.spread(x, part), input), (self.spread_gradient(gradient, part), output)]
+            let [v, m] = [(self.spread(x, part, false), input), (self.spread(gradient, part, true), output)]
                 .map(|(domain, channels)| reshape(domain, [ELEMENTS * parts, tiles / parts, channels].into()));
             let u = self.batched(permute(v, &[0, 2, 1]), m);
             let weight = self.empty(&[output, input, 3, 3], DType::F32);
@@ -370,6 +353,7 @@ impl Surface {
     /// Sums over all but the last axis.
     fn totals(&self, x: &CubeTensor) -> CubeTensor {
         let columns = channels(x);
+        debug_assert!(columns.is_multiple_of(COLUMNS as usize));
         let rows = values(x) / columns;
         let sum = |x: &CubeTensor, rows: usize, parts: usize| {
             let y = self.empty(&[parts, columns], DType::F32);
@@ -412,20 +396,6 @@ impl Surface {
     }
 }
 
-fn options() -> ConvOptions<2> {
-    ConvOptions::new([1, 1], [1, 1], [1, 1], 1)
-}
-
-/// Channels first, as a view.
-fn first(x: CubeTensor) -> CubeTensor {
-    permute(x, &[0, 3, 1, 2])
-}
-
-/// Channels last, row by row.
-fn last(x: CubeTensor) -> CubeTensor {
-    into_contiguous(permute(x, &[0, 2, 3, 1]))
-}
-
 /// `x` with another last axis.
 fn with_channels(x: &TensorSpec, channels: usize) -> TensorSpec {
     let mut spec = x.clone();
@@ -433,7 +403,7 @@ fn with_channels(x: &TensorSpec, channels: usize) -> TensorSpec {
     spec
 }
 
-/// The ways back. What they are given is as it was on the way there.
+/// The ways back. `bias`, and the weight of its own gradient, are there for their shapes.
 #[backend_extension(Cube, Fusion)]
 pub trait LayersBack: Backend {
     #[fusion(meta = |gradient: &TensorSpec, weight: &TensorSpec| with_channels(gradient, weight.shape[1]))]
@@ -445,7 +415,7 @@ pub trait LayersBack: Backend {
     #[fusion(dtype = bias, shape = bias)]
     fn convolution_by_bias(gradient: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    #[fusion(meta = |x: &TensorSpec, scale: &TensorSpec, shift: &TensorSpec, _gradient: &TensorSpec, _silu: &bool| (x.clone(), scale.clone(), shift.clone()))]
+    #[fusion(meta = |x, scale, shift, _, _| (x.clone(), scale.clone(), shift.clone()))]
     fn norm_by_all(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
@@ -458,45 +428,32 @@ pub trait LayersBack: Backend {
 impl TrainedLayers for CubeBackend {
     fn trained_convolution(x: CubeTensor, weight: CubeTensor, bias: CubeTensor) -> CubeTensor {
         let [x, weight, bias] = [x, weight, bias].map(into_contiguous);
-        let on = Surface::of_training(&x);
-        if on.has_matrix_units() {
-            return last(conv_forward(first(x), weight, Some(bias), options(), ConvStrategy::default()).expect(EXPECT));
-        }
+        let on = Surface::of(&x, DType::F32);
         on.filtered(&x, &on.filters(&weight, false), Some(&bias))
     }
 
     fn trained_norm(x: CubeTensor, scale: CubeTensor, shift: CubeTensor, silu: bool) -> CubeTensor {
         let [x, scale, shift] = [x, scale, shift].map(into_contiguous);
-        Surface::of_training(&x).normalised(&x, &scale, &shift, silu)
+        Surface::of(&x, DType::F32).normalised(&x, &scale, &shift, silu)
     }
 }
 
 impl LayersBack for CubeBackend {
     fn convolution_by_input(gradient: CubeTensor, weight: CubeTensor) -> CubeTensor {
         let [gradient, weight] = [gradient, weight].map(into_contiguous);
-        let on = Surface::of_training(&gradient);
-        if on.has_matrix_units() {
-            let ([batch, height, width, _], [_, input, ..]) = (size(&gradient), size(&weight));
-            let shape = [batch, input, height, width].into();
-            return last(conv_data_backward(first(gradient), weight, shape, options(), ConvStrategy::default()).expect(EXPECT));
-        }
+        let on = Surface::of(&gradient, DType::F32);
         on.filtered(&gradient, &on.filters(&weight, true), None)
     }
 
-    fn convolution_by_weight(x: CubeTensor, gradient: CubeTensor, weight: CubeTensor) -> CubeTensor {
+    fn convolution_by_weight(x: CubeTensor, gradient: CubeTensor, _weight: CubeTensor) -> CubeTensor {
         let [x, gradient] = [x, gradient].map(into_contiguous);
-        let on = Surface::of_training(&x);
-        if on.has_matrix_units() {
-            let shape = weight.meta.shape().clone();
-            let found = conv_weight_backward(first(x), first(gradient), shape, options(), ConvStrategy::default());
-            return into_contiguous(found.expect(EXPECT));
-        }
+        let on = Surface::of(&x, DType::F32);
         on.filters_back(&x, &gradient)
     }
 
     fn convolution_by_bias(gradient: CubeTensor, _bias: CubeTensor) -> CubeTensor {
         let gradient = into_contiguous(gradient);
-        Surface::of_training(&gradient).totals(&gradient)
+        Surface::of(&gradient, DType::F32).totals(&gradient)
     }
 
     fn norm_by_all(
@@ -507,7 +464,7 @@ impl LayersBack for CubeBackend {
         silu: bool,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let [x, scale, shift, gradient] = [x, scale, shift, gradient].map(into_contiguous);
-        let on = Surface::of_training(&x);
+        let on = Surface::of(&x, DType::F32);
         let (batch, positions, channels) = extent(&x);
         let [by_x, by_scale, by_shift] = [&x, &scale, &shift].map(|like| on.empty(like.meta.shape(), DType::F32));
         let units = on.units(positions);

@@ -78,20 +78,22 @@ fn filter_line_back(u: &Array<f32>, from: usize, from_step: usize, out: &mut Arr
     out[to + 2 * to_step] = ((d + e) - (b + c)) / 6.0f32 + f;
 }
 
+/// Image, row and column where a tile starts.
+#[cube]
+fn place(first_image: usize, tile: usize, #[comptime] height: usize, #[comptime] width: usize) -> (usize, usize, usize) {
+    let (down, across) = comptime!((height.div_ceil(TILE), width.div_ceil(TILE)));
+    (first_image + tile / (across * down), tile / across % down * TILE, tile % across * TILE)
+}
+
 /// Input tiles with a border of zeros in Winograd's domain: `v`, `[36, tile, channel]`, of so many images from one on.
 #[cube(launch)]
 pub fn spread(x: &[f32], v: &mut [f32], first_image: u32, tiles: u32, channels: u32, #[comptime] height: u32, #[comptime] width: u32) {
     let (tiles, channels) = (tiles as usize, channels as usize);
     if ABSOLUTE_POS < tiles * channels {
         let (height, width) = comptime!((height as usize, width as usize));
-        let across = comptime!(width.div_ceil(TILE));
-        let down = comptime!(height.div_ceil(TILE));
-        let channel = ABSOLUTE_POS % channels;
-        let tile = ABSOLUTE_POS / channels;
-        // One further than they are, because a border comes before them.
-        let column = tile % across * 4;
-        let row = tile / across % down * 4;
-        let image = first_image as usize + tile / (across * down);
+        let (channel, tile) = (ABSOLUTE_POS % channels, ABSOLUTE_POS / channels);
+        // In the padded image, whose first row and column are the border.
+        let (image, row, column) = place(first_image as usize, tile, height, width);
         let mut d = Array::<f32>::new(36usize);
         #[unroll]
         for i in 0..6usize {
@@ -133,13 +135,8 @@ pub fn spread_gradient(
     let (tiles, channels) = (tiles as usize, channels as usize);
     if ABSOLUTE_POS < tiles * channels {
         let (height, width) = comptime!((height as usize, width as usize));
-        let across = comptime!(width.div_ceil(TILE));
-        let down = comptime!(height.div_ceil(TILE));
-        let channel = ABSOLUTE_POS % channels;
-        let tile = ABSOLUTE_POS / channels;
-        let column = tile % across * 4;
-        let row = tile / across % down * 4;
-        let image = first_image as usize + tile / (across * down);
+        let (channel, tile) = (ABSOLUTE_POS % channels, ABSOLUTE_POS / channels);
+        let (image, row, column) = place(first_image as usize, tile, height, width);
         let mut y = Array::<f32>::new(16usize);
         #[unroll]
         for i in 0..4usize {
@@ -184,13 +181,8 @@ pub fn gather(
     let (tiles, channels) = (tiles as usize, channels as usize);
     if ABSOLUTE_POS < tiles * channels {
         let (height, width) = comptime!((height as usize, width as usize));
-        let across = comptime!(width.div_ceil(TILE));
-        let down = comptime!(height.div_ceil(TILE));
-        let channel = ABSOLUTE_POS % channels;
-        let tile = ABSOLUTE_POS / channels;
-        let column = tile % across * 4;
-        let row = tile / across % down * 4;
-        let image = first_image as usize + tile / (across * down);
+        let (channel, tile) = (ABSOLUTE_POS % channels, ABSOLUTE_POS / channels);
+        let (image, row, column) = place(first_image as usize, tile, height, width);
         let mut d = Array::<f32>::new(36usize);
         #[unroll]
         for k in 0..36usize {
@@ -222,8 +214,8 @@ pub fn gather(
     }
 }
 
-/// Filters (`weight`: `[output, input, 3, 3]`) in Winograd's domain: `u`, `[36, input, output]`. `turned`: of the convolution that leads back from
-/// the output to the input, `[36, output, input]`.
+/// Filters (`weight`: `[output, input, 3, 3]`) in Winograd's domain: `u`, `[36, input, output]`. `turned`: of the convolution that leads
+/// back from the output to the input, `[36, output, input]`.
 #[cube(launch)]
 pub fn filters(weight: &[f32], u: &mut [f32], input: u32, output: u32, #[comptime] turned: bool) {
     let (input, output) = (input as usize, output as usize);
