@@ -46,23 +46,24 @@ pub(super) fn norm(x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, silu: bool)
 
 #[backend_extension(Flex, Cube, Fusion, Autodiff)]
 pub trait TrainedLayers: Backend {
-    #[fusion(meta = convolved)]
+    #[fusion(meta = |x, _, bias| with_channels(x, bias.shape[0]))]
     fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = x, shape = x)]
     fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self>;
 }
 
-fn convolved(x: &TensorSpec, _weight: &TensorSpec, bias: &TensorSpec) -> TensorSpec {
+/// `x` with another last axis.
+pub(super) fn with_channels(x: &TensorSpec, channels: usize) -> TensorSpec {
     let mut spec = x.clone();
-    spec.shape[3] = bias.shape[0];
+    spec.shape[3] = channels;
     spec
 }
 
-type Plain = FloatTensor<Flex>;
+pub(crate) type Plain = FloatTensor<Flex>;
 
 /// The values of tensors that are laid out row by row.
-fn floats(tensor: &Plain) -> &[f32] {
+pub(crate) fn floats(tensor: &Plain) -> &[f32] {
     tensor.as_slice().expect("32-bit floats, row by row")
 }
 

@@ -128,6 +128,7 @@ mod tests {
         let presets = Presets::new(vec![preset("b", 1), preset("A", 2), preset("b", 3)]);
         assert_eq!(presets.list(), [preset("A", 2), preset("b", 3)]);
     }
+
     #[test]
     fn what_a_preset_says_nothing_of_stays() {
         let mut recipe = Recipe { keep_background: false, ..Recipe::default() };

@@ -6,6 +6,8 @@ use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::model::autodiff::{Plain, floats};
+
 /// Sums that are kept side by side while squares are added up.
 pub const SUMS: usize = 64;
 
@@ -116,14 +118,7 @@ pub trait AdamOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-type Plain = FloatTensor<Flex>;
-
-/// The values of a tensor that is laid out row by row.
-fn floats(tensor: &Plain) -> &[f32] {
-    tensor.as_slice().expect("32-bit floats, row by row")
-}
-
-/// The same to write into; a copy of them, if others hold the tensor, too.
+/// As [`floats`], to write into; a copy of them, if others hold the tensor, too.
 fn floats_mut(tensor: &mut Plain) -> &mut [f32] {
     let (start, end) = tensor.layout().contiguous_offsets().expect("row by row");
     &mut tensor.storage_mut()[start..end]

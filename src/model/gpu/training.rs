@@ -1,5 +1,4 @@
-//! Layers that are trained on a graphics card with this crate's own kernels, forwards and backwards: what [`crate::model::autodiff`] is
-//! for processors, and with the same mathematics.
+//! The layers of [`crate::model::autodiff`] on a graphics card, forwards and backwards.
 //!
 //! They are for cards whose matrix units shaders do not reach. The library's convolutions are plain ones there, and the gradient by the
 //! weights is one with the output's gradient for a filter; here all three are products of matrices ([`super::winograd`]).
@@ -14,7 +13,6 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::backend_extension;
-use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
@@ -28,7 +26,7 @@ use burn_cubecl::{Cube, CubeBackend};
 use super::kernels::of_cube;
 use super::surface::{EXPECT, Surface, channels, extent, values};
 use super::winograd::{self, ELEMENTS, TILE};
-use crate::model::autodiff::TrainedLayers;
+use crate::model::autodiff::{TrainedLayers, with_channels};
 use crate::model::layers::GROUPS;
 
 /// Values that there may be in Winograd's domain at a time, unless they are one image's: 128 MB. Larger batches go in parts, as do those of
@@ -59,17 +57,14 @@ fn normalise(
     #[comptime] silu: bool,
     #[comptime] units: u32,
 ) {
-    let channels = comptime!(per_group * GROUPS as u32);
     let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
-    let image = CUBE_POS_Y;
-    let first = CUBE_POS_X * per_group;
-    let base = image * positions * channels + first;
+    let (first, base) = group(positions, per_group);
     let moments = moments(x, &mut shared, base, positions, per_group, units);
     let (mean, rest, inverse) = (moments[0usize], moments[1usize], moments[2usize]);
     let mut i = UNIT_POS;
     while i < positions * per_group {
         let at = place(base, i, per_group);
-        let of_channel = (image * channels + first + i % per_group) as usize;
+        let of_channel = (first + i % per_group) as usize;
         let mut value = (x[at] - mean - rest) * inverse * scale[of_channel] + shift[of_channel];
         if silu {
             value /= 1.0f32 + (-value).exp();
@@ -77,6 +72,14 @@ fn normalise(
         y[at] = value;
         i += units;
     }
+}
+
+/// Where the values of a cube's group begin: those of its channels, of which every image has one, and those of a map.
+#[cube]
+fn group(positions: u32, #[comptime] per_group: u32) -> (u32, u32) {
+    let channels = comptime!(per_group * GROUPS as u32);
+    let first = CUBE_POS_X * per_group;
+    (CUBE_POS_Y * channels + first, CUBE_POS_Y * positions * channels + first)
 }
 
 /// Where the value `i` of a group is whose first one is at `base`.
@@ -147,11 +150,8 @@ fn normalise_back(
     #[comptime] silu: bool,
     #[comptime] units: u32,
 ) {
-    let channels = comptime!(per_group * GROUPS as u32);
     let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
-    let image = CUBE_POS_Y;
-    let first = CUBE_POS_X * per_group;
-    let base = image * positions * channels + first;
+    let (first, base) = group(positions, per_group);
     let moments = moments(x, &mut shared, base, positions, per_group, units);
     let (mean, rest, inverse) = (moments[0usize], moments[1usize], moments[2usize]);
 
@@ -159,13 +159,13 @@ fn normalise_back(
     let mut level = 0.0f32;
     let mut slope = 0.0f32;
     for c in 0..per_group {
-        let of_channel = (image * channels + first + c) as usize;
+        let of_channel = (first + c) as usize;
         let (factor, offset) = (scale[of_channel], shift[of_channel]);
         let mut sum = 0.0f32;
         let mut product = 0.0f32;
         let mut i = UNIT_POS;
         while i < positions {
-            let at = (base + i * channels + c) as usize;
+            let at = place(base, i * per_group + c, per_group);
             let value = (x[at] - mean - rest) * inverse;
             let inner = before_silu(gradient[at], value * factor + offset, silu);
             sum += inner;
@@ -187,7 +187,7 @@ fn normalise_back(
     let mut i = UNIT_POS;
     while i < positions * per_group {
         let at = place(base, i, per_group);
-        let of_channel = (image * channels + first + i % per_group) as usize;
+        let of_channel = (first + i % per_group) as usize;
         let (factor, offset) = (scale[of_channel], shift[of_channel]);
         let value = (x[at] - mean - rest) * inverse;
         let inner = before_silu(gradient[at], value * factor + offset, silu);
@@ -396,17 +396,10 @@ impl Surface {
     }
 }
 
-/// `x` with another last axis.
-fn with_channels(x: &TensorSpec, channels: usize) -> TensorSpec {
-    let mut spec = x.clone();
-    spec.shape[3] = channels;
-    spec
-}
-
 /// The ways back. `bias`, and the weight of its own gradient, are there for their shapes.
 #[backend_extension(Cube, Fusion)]
 pub trait LayersBack: Backend {
-    #[fusion(meta = |gradient: &TensorSpec, weight: &TensorSpec| with_channels(gradient, weight.shape[1]))]
+    #[fusion(meta = |gradient, weight| with_channels(gradient, weight.shape[1]))]
     fn convolution_by_input(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = weight, shape = weight)]

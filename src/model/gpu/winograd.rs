@@ -220,7 +220,7 @@ pub fn gather(
 pub fn filters(weight: &[f32], u: &mut [f32], input: u32, output: u32, #[comptime] turned: bool) {
     let (input, output) = (input as usize, output as usize);
     if ABSOLUTE_POS < input * output {
-        // The last axis is the nearest: what is written is 36 times as much as what is read.
+        // In the order of what is written, which is four times as much as what is read.
         let from = if turned { ABSOLUTE_POS } else { ABSOLUTE_POS % output * input + ABSOLUTE_POS / output };
         let mut g = Array::<f32>::new(9usize);
         #[unroll]
