@@ -9,8 +9,9 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::cpu::{kernels, training};
@@ -44,6 +45,21 @@ pub(super) fn norm(x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, silu: bool)
     Tensor::from_dispatch(Dispatch::trained_norm(x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch(), silu))
 }
 
+/// Whether products on this device are differentiated here: a processor's are the library's.
+pub(super) fn multiplies(device: &Device) -> bool {
+    is_ours(device) && device.clone().inner() != Device::flex()
+}
+
+/// `x`, `[rows, in]`, through a fully connected layer with `weight`, `[out, in]`. `out` must be a multiple of 16.
+pub(super) fn dense(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::trained_dense(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
+}
+
+/// The products of matrices, `[.., row, depth]` times `[.., depth, column]`, of the same axes before.
+pub(super) fn product(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::trained_product(a.into_dispatch(), b.into_dispatch()))
+}
+
 #[backend_extension(Flex, Cube, Fusion, Autodiff)]
 pub trait TrainedLayers: Backend {
     #[fusion(meta = |x, _, bias| with_channels(x, bias.shape[0]))]
@@ -51,12 +67,19 @@ pub trait TrainedLayers: Backend {
 
     #[fusion(dtype = x, shape = x)]
     fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self>;
+
+    #[fusion(meta = |x, _, bias| with_channels(x, bias.shape[0]))]
+    fn trained_dense(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(meta = |a, b| with_channels(a, b.shape[3]))]
+    fn trained_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// `x` with another last axis.
 pub(super) fn with_channels(x: &TensorSpec, channels: usize) -> TensorSpec {
     let mut spec = x.clone();
-    spec.shape[3] = channels;
+    let last = spec.shape.num_dims() - 1;
+    spec.shape[last] = channels;
     spec
 }
 
@@ -95,6 +118,16 @@ impl TrainedLayers for Flex {
         let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.to_contiguous());
         normed(&x, &scale, &shift, silu).0
     }
+
+    fn trained_dense(x: Plain, weight: Plain, bias: Plain) -> Plain {
+        let product = Self::float_matmul(x, Self::float_transpose(weight));
+        let [output] = dims(&bias);
+        Self::float_add(product, Self::float_reshape(bias, [1, output].into()))
+    }
+
+    fn trained_product(a: Plain, b: Plain) -> Plain {
+        Self::float_matmul(a, b)
+    }
 }
 
 impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
@@ -118,6 +151,16 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
             OpsKind::Tracked(prep) => prep.finish(([x, scale, shift], statistics, silu), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
+    }
+
+    fn trained_dense(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let product = Self::float_matmul(x, Self::float_transpose(weight));
+        let output = bias.shape()[0];
+        Self::float_add(product, Self::float_reshape(bias, [1, output].into()))
+    }
+
+    fn trained_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(a, b)
     }
 }
 
@@ -416,9 +459,46 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn products_and_their_gradients_agree_with_the_tensor_library() {
+        let device = Device::flex().autodiff();
+        // One row, more depth than one part, ends of blocks, and enough for the largest.
+        for [rows, input, output] in [[1, 48, 16], [2000, 32, 48], [37, 100, 80], [4096, 64, 1024]] {
+            let (x, weight, bias) = (random([rows, input], &device), random([output, input], &device), random([output], &device));
+            let want =
+                passes(&(x.clone().matmul(weight.clone().transpose()) + bias.clone().unsqueeze()), [&by(&x), &by(&weight), &by(&bias)]);
+            for device in devices() {
+                let (x, weight, bias) = (moved(&x, &device), moved(&weight, &device), moved(&bias, &device));
+                let got = passes(&dense(x.clone(), weight.clone(), bias.clone()), [&by(&x), &by(&weight), &by(&bias)]);
+                compare(&format!("{rows} rows, {input} to {output}, {device:?}"), home(got), want.clone());
+            }
+        }
+        for [n, heads, rows, depth, columns] in [[2, 1, 64, 32, 64], [1, 3, 20, 70, 9], [3, 2, 5, 16, 33]] {
+            let (a, b) = (random([n, rows, heads, depth], &device), random([n, heads, columns, depth], &device));
+            // As attention has them: nothing lies row by row.
+            let both = |a: &Tensor<4>, b: &Tensor<4>| [a.clone().swap_dims(1, 2), b.clone().swap_dims(2, 3)];
+            let [left, right] = both(&a, &b);
+            let want = passes(&left.matmul(right), [&by(&a), &by(&b), &by(&b)]);
+            for device in devices() {
+                let (a, b) = (moved(&a, &device), moved(&b, &device));
+                let [left, right] = both(&a, &b);
+                let got = passes(&product(left, right), [&by(&a), &by(&b), &by(&b)]);
+                compare(&format!("{n} x {heads}, {rows} x {depth} x {columns}, {device:?}"), home(got), want.clone());
+            }
+        }
+    }
+
+    #[test]
     fn norms_and_their_gradients_agree_with_the_tensor_library() {
         let device = Device::flex().autodiff();
-        let cases = [([1, 3, 1, 32], true), ([2, 8, 8, 64], true), ([3, 5, 7, 96], false), ([2, 16, 9, 192], true), ([4, 2, 3, 32], false)];
+        let cases = [
+            ([1, 3, 1, 32], true),
+            ([2, 8, 8, 64], true),
+            ([3, 5, 7, 96], false),
+            ([2, 16, 9, 192], true),
+            ([4, 2, 3, 32], false),
+            ([2, 3, 5, 128], true),
+            ([600, 4, 2, 64], true),
+        ];
         // Ordinary, far from zero, nearly constant, and both.
         let levels = [(0.0, 1.0), (50.0, 1.0), (2.0, 1e-3), (-50.0, 1e-3)];
         for (([batch, height, width, channels], with_silu), (level, spread)) in

@@ -6,7 +6,7 @@ use burn::tensor::module::{avg_pool2d, interpolate};
 use burn::tensor::ops::{AvgPoolOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{FloatDType, Tensor};
 
-use super::autodiff::Map;
+use super::autodiff::{self, Map};
 use super::layers::{Conv, GroupNorm, Linear, affine_rows, product, values};
 use super::parameters::{Init, ParameterError, Parameters};
 
@@ -203,8 +203,10 @@ impl Attention {
         let qkv = self.qkv.rows(x.reshape([n * length, c]));
         let split = |i: usize| self.part(qkv.clone(), [n * length, width], i).reshape([n, length, self.heads, width]).swap_dims(1, 2);
         let scale = 1.0 / (width as f64).sqrt();
-        let scores = (split(0) * scale).matmul(split(1).swap_dims(2, 3));
-        let mixed = softmax(scores, 3).matmul(split(2)).swap_dims(1, 2).reshape([n * length, c]);
+        // A processor's are the library's.
+        let product = if autodiff::multiplies(&qkv.device()) { autodiff::product } else { Tensor::matmul };
+        let scores = product(split(0) * scale, split(1).swap_dims(2, 3));
+        let mixed = product(softmax(scores, 3), split(2)).swap_dims(1, 2).reshape([n * length, c]);
         self.proj_out.rows(mixed).reshape([n, h, w, c])
     }
 

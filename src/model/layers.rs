@@ -123,6 +123,9 @@ impl Linear {
 
 /// `[rows, in]` to `[rows, out]`; `weight`: `[out, in]`.
 pub(super) fn affine_rows(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, compute: Option<FloatDType>) -> Tensor<2> {
+    if compute.is_none() && bias.dims()[0].is_multiple_of(LANE) && autodiff::multiplies(&x.device()) {
+        return autodiff::dense(x, weight, bias);
+    }
     product(x, weight.transpose(), compute) + bias.unsqueeze()
 }
 

@@ -1,4 +1,4 @@
-//! What runs on the card besides the tensor library's convolutions and matrix products. Feature maps are `[batch, position, channel]`.
+//! What runs on the card besides convolutions and matrix products. Feature maps are `[batch, position, channel]`.
 //!
 //! All sums are in 32 bits; what is read and written may be narrower.
 

@@ -10,14 +10,15 @@
 //! - The whole network is told in one go, without the tensor library looking for operations to fuse.
 //! - And it is told once: passes of one kind are repeated from a [`recording`].
 //!
-//! Convolutions (but for training) and matrix products are the tensor library's own, tuned for the card where it has matrix units and so a
-//! choice. All kernels here are written in its kernel language, so they run wherever it does: Vulkan, Metal, DX12, CUDA.
+//! Convolutions and matrix products are the tensor library's own where shaders reach a card's matrix units, tuned for it; elsewhere those
+//! in [`product`]. All kernels here are written in its kernel language, so they run wherever it does: Vulkan, Metal, DX12, CUDA.
 
 mod adam;
 mod encoder;
 mod kernels;
 mod network;
 mod operation;
+mod product;
 mod recording;
 mod surface;
 mod training;

@@ -19,6 +19,7 @@ use burn_cubecl::tensor::CubeTensor;
 use half::{bf16, f16};
 
 use super::kernels;
+use super::product::{Matrices, Patches, Size};
 use crate::model::layers::GROUPS;
 
 /// Where a pass runs, and what it multiplies in.
@@ -189,27 +190,52 @@ impl Surface {
         y
     }
 
+    /// The library's convolution and product, where they are faster than our own: it has some for matrix units, if shaders reach these
+    /// (in WGSL they never do); and a software rasteriser plays a cube's units one after the other, whose shared memory only costs time.
+    fn of_library(&self) -> Option<(ConvStrategy, MatmulStrategy)> {
+        let properties = self.client.properties();
+        let matmul = &properties.features.matmul;
+        if !matmul.cmma.is_empty() || !matmul.mma.is_empty() {
+            Some((ConvStrategy::default(), MatmulStrategy::default()))
+        } else if properties.identity.physical.is_none() {
+            // There is one of each to choose: it would look for what is known, for every shape and at every start.
+            Some((ConvStrategy::Direct, MatmulStrategy::Cube))
+        } else {
+            None
+        }
+    }
+
     /// `x`: `[batch, side, side, input]` in the type that products are in, as is what comes out.
     pub fn convolve(&self, conv: &Convolution, x: CubeTensor) -> CubeTensor {
+        let Some((strategy, _)) = self.of_library() else { return self.own_convolution(conv, x) };
         let options = ConvOptions::new([conv.stride; 2], [conv.kernel / 2; 2], [1, 1], 1);
         let (weight, bias) = (conv.weight.on(self), conv.bias.on(self));
-        let strategy = if self.has_matrix_units() { ConvStrategy::default() } else { ConvStrategy::Direct };
         into_contiguous(conv_forward_nhwc::<2>(x, weight, Some(bias), options, strategy).expect(EXPECT))
     }
 
-    /// Where shaders cannot reach matrix units (WGSL never does), the library has one convolution and one kind of product to choose
-    /// among: it would look for what is known, for every shape and at every start.
-    fn has_matrix_units(&self) -> bool {
-        let matmul = &self.client.properties().features.matmul;
-        !matmul.cmma.is_empty() || !matmul.mma.is_empty()
+    fn own_convolution(&self, conv: &Convolution, x: CubeTensor) -> CubeTensor {
+        let &[batch, side, _, channels] = &x.meta.shape()[..] else { unreachable!("a map has four axes") };
+        let patches = Patches { side: side as u32, channels: channels as u32, kernel: conv.kernel as u32, stride: conv.stride as u32 };
+        let (out, columns, depth) = (patches.out() as usize, conv.bias.width(), conv.kernel * conv.kernel * channels);
+        let b = Matrices::rows(&conv.weight.on(self), columns, depth).transposed();
+        let size = Size { batch: 1, rows: batch * out * out, depth, columns };
+        let y = self.multiply(&Matrices::patches(&x, patches), &b, size, Some(&conv.bias.on(self)), self.compute);
+        reshape(y, [batch, out, out, columns].into())
     }
 
     /// `x`: `[rows, input]` in the weight's type, as is what comes out: `[rows, output]`. Without the bias.
     pub fn product(&self, dense: &Dense, x: CubeTensor) -> CubeTensor {
-        let weight = permute(dense.weight.on(self), &[1, 0]);
-        let dtype = x.dtype;
-        let strategy = if self.has_matrix_units() { MatmulStrategy::default() } else { MatmulStrategy::Cube };
+        let Some((_, strategy)) = self.of_library() else { return self.own_product(dense, x) };
+        let (weight, dtype) = (permute(dense.weight.on(self), &[1, 0]), x.dtype);
         into_contiguous(matmul(x, weight, None, strategy, dtype).expect(EXPECT))
+    }
+
+    fn own_product(&self, dense: &Dense, x: CubeTensor) -> CubeTensor {
+        let &[rows, depth] = &x.meta.shape()[..] else { unreachable!("rows have two axes") };
+        let columns = dense.bias.width();
+        let b = Matrices::rows(&dense.weight.on(self), columns, depth).transposed();
+        let y = self.multiply(&Matrices::rows(&x, rows, depth), &b, Size { batch: 1, rows, depth, columns }, None, x.dtype);
+        reshape(y, [rows, columns].into())
     }
 
     /// The same with the bias, in 32 bits, and SiLU on request.
@@ -415,4 +441,78 @@ pub(super) fn channels(x: &CubeTensor) -> usize {
 pub(super) fn extent(x: &CubeTensor) -> (usize, usize, usize) {
     let batch = x.meta.shape()[0];
     (batch, values(x) / (batch * channels(x)), channels(x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceChoice;
+
+    fn surface(compute: DType) -> Option<Surface> {
+        DeviceChoice::Gpu.open().ok()?;
+        let device = CubeDevice::default();
+        Some(Surface { client: device.client(), device, compute })
+    }
+
+    fn noise(count: usize, step: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * step % 1009) as f32 * 0.37).sin()).collect()
+    }
+
+    fn read(on: &Surface, x: &CubeTensor) -> Vec<f32> {
+        let x = on.floats(x.clone());
+        let bytes = on.client.read_one(x.handle).expect("values");
+        bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
+    /// `|got - want| / |want|`, Euclidean.
+    fn error(got: &[f32], want: &[f32]) -> f64 {
+        assert_eq!(got.len(), want.len());
+        let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        length(&mut got.iter().zip(want).map(|(a, b)| f64::from(a - b))) / length(&mut want.iter().map(|v| f64::from(*v)))
+    }
+
+    #[test]
+    fn own_convolutions_and_products_agree_with_the_tensor_library() {
+        for (compute, bound) in [(DType::F32, 1e-5), (DType::F16, 1e-2)] {
+            let Some(on) = surface(compute) else {
+                println!("SKIPPED own_convolutions_and_products_agree_with_the_tensor_library: wgpu finds no adapter on this machine");
+                return;
+            };
+            let of_library = || on.of_library().unwrap_or((ConvStrategy::Direct, MatmulStrategy::Cube));
+            for [batch, side, input, output, kernel, stride] in [
+                // Few channels, in and out, and odd sides.
+                [1, 9, 3, 40, 3, 1],
+                [1, 8, 96, 12, 3, 1],
+                // A depth in parts, and two images.
+                [2, 8, 192, 64, 3, 1],
+                [1, 32, 64, 64, 3, 1],
+                [1, 16, 64, 128, 3, 2],
+                [1, 7, 32, 48, 3, 2],
+                [3, 4, 64, 32, 1, 1],
+            ] {
+                let parameter = |shape: &[usize], step| Parameter::new(&noise(shape.iter().product(), step), shape, compute);
+                let layer =
+                    Convolution { weight: parameter(&[output, kernel, kernel, input], 7), bias: parameter(&[output], 3), kernel, stride };
+                let x = on.upload(&bytes_of(&noise(batch * side * side * input, 11), compute), &[batch, side, side, input], compute);
+                let options = ConvOptions::new([stride; 2], [kernel / 2; 2], [1, 1], 1);
+                let (weight, bias) = (layer.weight.on(&on), layer.bias.on(&on));
+                let want = conv_forward_nhwc::<2>(x.clone(), weight, Some(bias), options, of_library().0).expect(EXPECT);
+                let got = on.own_convolution(&layer, x);
+                assert_eq!(got.meta.shape(), want.meta.shape());
+                let error = error(&read(&on, &got), &read(&on, &into_contiguous(want)));
+                assert!(error < bound, "{side} x {side}, {input} to {output}, kernel {kernel} / {stride}, {compute:?}: {error:.1e}");
+            }
+            for [rows, input, output] in [[1, 512, 256], [300, 33, 100], [64, 1152, 64]] {
+                let dense = Dense {
+                    weight: Parameter::new(&noise(output * input, 5), &[output, input], compute),
+                    bias: Parameter::new(&vec![0.0; output], &[output], DType::F32),
+                };
+                let x = on.upload(&bytes_of(&noise(rows * input, 13), compute), &[rows, input], compute);
+                let weight = permute(dense.weight.on(&on), &[1, 0]);
+                let want = into_contiguous(matmul(x.clone(), weight, None, of_library().1, compute).expect(EXPECT));
+                let error = error(&read(&on, &on.own_product(&dense, x)), &read(&on, &want));
+                assert!(error < bound, "{rows} rows, {input} to {output}, {compute:?}: {error:.1e}");
+            }
+        }
+    }
 }

@@ -18,119 +18,199 @@ use burn::tensor::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
-use burn_cubecl::ops::{permute, reshape};
+use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{Cube, CubeBackend};
 
-use super::kernels::of_cube;
-use super::surface::{EXPECT, Surface, channels, extent, values};
+use super::product::{Matrices, Size};
+use super::surface::{Surface, channels, extent, values};
 use super::winograd::{self, ELEMENTS, TILE};
 use crate::model::autodiff::{TrainedLayers, with_channels};
 use crate::model::layers::GROUPS;
 
-/// Values that there may be in Winograd's domain at a time, unless they are one image's: 128 MB. Larger batches go in parts, as do those of
+/// Values that there may be in Winograd's domain at a time, unless they are one image's: 256 MB. Larger batches go in parts, as do those of
 /// tests.
-const DOMAIN: usize = if cfg!(test) { 1 << 19 } else { 1 << 25 };
-
-/// Rows of a matrix product's depth that are one part's, at least. A product over all tiles has few results, and one part would occupy
-/// little of a card.
-const DEPTH: usize = 256;
-
-/// Parts of a product's depth, at most.
-const PARTS: usize = 8;
+const DOMAIN: usize = if cfg!(test) { 1 << 19 } else { 1 << 26 };
 
 /// Channels and rows that a cube sums side by side.
 const COLUMNS: u32 = 16;
 const ROWS: u32 = 16;
 
-/// Group norm over 32 groups, epsilon 1e-5, then `x * scale + shift` (`[image, channel]` each) and if so asked SiLU. One cube a group, images
-/// along y.
+/// Channels of a map that a unit reads at once.
+const ABREAST: u32 = 4;
+
+type Abreast = Vector<f32, Const<{ ABREAST as usize }>>;
+
+/// How a cube's units share neighbouring groups of one image. A line of units reads a position's channels, [`ABREAST`] each; a unit keeps to
+/// its channels, and its next position is `lines` further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Layout {
+    per_group: u32,
+    groups: u32,
+    lines: u32,
+}
+
+impl Layout {
+    /// Units of a line.
+    fn across(self) -> u32 {
+        self.per_group * self.groups / ABREAST
+    }
+
+    fn units(self) -> u32 {
+        self.across() * self.lines
+    }
+
+    /// Vectors of all channels.
+    fn of_image(self) -> u32 {
+        self.per_group * GROUPS as u32 / ABREAST
+    }
+}
+
+/// Group norm over 32 groups, epsilon 1e-5, then `x * scale + shift` (`[image, channel]` each) and if so asked SiLU. The groups are along x,
+/// several a cube, images along y.
 #[cube(launch)]
 fn normalise(
-    x: &[f32],
-    scale: &[f32],
-    shift: &[f32],
-    y: &mut [f32],
+    x: &[Abreast],
+    scale: &[Abreast],
+    shift: &[Abreast],
+    y: &mut [Abreast],
     positions: u32,
-    #[comptime] per_group: u32,
+    #[comptime] layout: Layout,
     #[comptime] silu: bool,
-    #[comptime] units: u32,
 ) {
-    let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
-    let (first, base) = group(positions, per_group);
-    let moments = moments(x, &mut shared, base, positions, per_group, units);
+    let mut lines = Shared::<[Abreast]>::new_slice(comptime!(layout.units() as usize));
+    let mut channels = Shared::<[f32]>::new_slice(comptime!((layout.across() * ABREAST) as usize));
+    let (own, base) = place(positions, layout);
+    let moments = moments(x, &mut lines, &mut channels, base, positions, layout);
     let (mean, rest, inverse) = (moments[0usize], moments[1usize], moments[2usize]);
-    let mut i = UNIT_POS;
-    while i < positions * per_group {
-        let at = place(base, i, per_group);
-        let of_channel = (first + i % per_group) as usize;
-        let mut value = (x[at] - mean - rest) * inverse * scale[of_channel] + shift[of_channel];
+    let (factor, offset) = (scale[own], shift[own]);
+    let mut row = UNIT_POS / comptime!(layout.across());
+    while row < positions {
+        let at = (base + row * comptime!(layout.of_image())) as usize;
+        let mut value = (x[at] - mean - rest) * inverse * factor + offset;
         if silu {
-            value /= 1.0f32 + (-value).exp();
+            value /= Abreast::new(1.0f32) + (-value).exp();
         }
         y[at] = value;
-        i += units;
+        row += comptime!(layout.lines);
     }
 }
 
-/// Where the values of a cube's group begin: those of its channels, of which every image has one, and those of a map.
+/// Where a unit's channels are: among those of which every image has one, and in its image's first position.
 #[cube]
-fn group(positions: u32, #[comptime] per_group: u32) -> (u32, u32) {
-    let channels = comptime!(per_group * GROUPS as u32);
-    let first = CUBE_POS_X * per_group;
-    (CUBE_POS_Y * channels + first, CUBE_POS_Y * positions * channels + first)
+fn place(positions: u32, #[comptime] layout: Layout) -> (usize, u32) {
+    let of_image = comptime!(layout.of_image());
+    let channel = CUBE_POS_X * comptime!(layout.across()) + UNIT_POS % comptime!(layout.across());
+    ((CUBE_POS_Y * of_image + channel) as usize, CUBE_POS_Y * positions * of_image + channel)
 }
 
-/// Where the value `i` of a group is whose first one is at `base`.
+/// The sums of what all units of the same channels have, for all of them.
 #[cube]
-fn place(base: u32, i: u32, #[comptime] per_group: u32) -> usize {
-    (base + i / per_group * comptime!(per_group * GROUPS as u32) + i % per_group) as usize
+fn of_lines(lines: &mut Shared<[Abreast]>, value: Abreast, #[comptime] layout: Layout) -> Abreast {
+    let across = comptime!(layout.across());
+    let line = UNIT_POS / across;
+    let unit = UNIT_POS as usize;
+    lines[unit] = value;
+    sync_cube();
+    let mut left = comptime!(layout.lines).runtime();
+    while left > 1u32 {
+        let half = left.div_ceil(2u32);
+        if line + half < left {
+            let other = lines[(UNIT_POS + half * across) as usize];
+            lines[unit] += other;
+        }
+        sync_cube();
+        left = half;
+    }
+    let sum = lines[(UNIT_POS % across) as usize];
+    sync_cube();
+    sum
 }
 
-/// A group's mean, what single precision left of it, and the inverse standard deviation: values far from zero would lose by the mean alone.
+/// The sums over the channels of a group, for each of its channels. All units of the same channels have the same value.
+#[cube]
+fn of_groups(channels: &mut Shared<[f32]>, value: Abreast, #[comptime] layout: Layout) -> Abreast {
+    let across = comptime!(layout.across());
+    let first = UNIT_POS % across * ABREAST;
+    if UNIT_POS < across {
+        #[unroll]
+        for i in 0..ABREAST {
+            channels[(first + i) as usize] = value.extract(comptime!(i as usize));
+        }
+    }
+    sync_cube();
+    let mut sums = Abreast::new(0.0f32);
+    if comptime!(layout.per_group.is_multiple_of(ABREAST)) {
+        sums = Abreast::new(of_group(channels, first, layout));
+    } else {
+        #[unroll]
+        for i in 0..ABREAST {
+            sums.insert(comptime!(i as usize), of_group(channels, first + i, layout));
+        }
+    }
+    sync_cube();
+    sums
+}
+
+/// The sum over the group that a channel is in.
+#[cube]
+fn of_group(channels: &mut Shared<[f32]>, channel: u32, #[comptime] layout: Layout) -> f32 {
+    let per_group = comptime!(layout.per_group);
+    let first = channel / per_group * per_group;
+    let mut sum = 0.0f32;
+    for i in 0..per_group {
+        sum += channels[(first + i) as usize];
+    }
+    sum
+}
+
+/// The mean of a channel's group, nearly, what is missing from it, and the inverse standard deviation: values far from zero would lose by a
+/// mean in single precision.
+///
+/// The first is the mean of one position of each unit, from all over the map. Whatever the values are, it is no further from the mean than
+/// the deviation times the root of how many positions a unit has, so that little is lost by the squares' being about it, and one pass is
+/// enough.
 #[cube]
 fn moments(
-    x: &[f32],
-    shared: &mut Shared<[f32]>,
+    x: &[Abreast],
+    lines: &mut Shared<[Abreast]>,
+    channels: &mut Shared<[f32]>,
     base: u32,
     positions: u32,
-    #[comptime] per_group: u32,
-    #[comptime] units: u32,
-) -> Array<f32> {
-    let count = positions * per_group;
-    let mut sum = 0.0f32;
-    let mut i = UNIT_POS;
-    while i < count {
-        sum += x[place(base, i, per_group)];
-        i += units;
-    }
-    let mean = of_cube(shared, sum, units, false) / f32::cast_from(count);
-    let mut rest = 0.0f32;
-    let mut squares = 0.0f32;
-    let mut i = UNIT_POS;
-    while i < count {
-        let centred = x[place(base, i, per_group)] - mean;
+    #[comptime] layout: Layout,
+) -> Array<Abreast> {
+    let line = UNIT_POS / comptime!(layout.across());
+    let sample = x[(base + line * positions / comptime!(layout.lines) * comptime!(layout.of_image())) as usize];
+    let sample = of_groups(channels, of_lines(lines, sample, layout), layout);
+    let mean = sample / Abreast::new(comptime!((layout.lines * layout.per_group) as f32));
+    let mut rest = Abreast::new(0.0f32);
+    let mut squares = Abreast::new(0.0f32);
+    let mut row = line;
+    while row < positions {
+        let centred = x[(base + row * comptime!(layout.of_image())) as usize] - mean;
         rest += centred;
         squares += centred * centred;
-        i += units;
+        row += comptime!(layout.lines);
     }
-    let rest = of_cube(shared, rest, units, false) / f32::cast_from(count);
-    let variance = of_cube(shared, squares, units, false) / f32::cast_from(count) - rest * rest;
-    let mut moments = Array::<f32>::new(3usize);
+    let count = Abreast::new(f32::cast_from(positions * comptime!(layout.per_group)));
+    let rest = of_groups(channels, of_lines(lines, rest, layout), layout) / count;
+    let variance = of_groups(channels, of_lines(lines, squares, layout), layout) / count - rest * rest;
+    let variance = max(variance, Abreast::new(0.0f32));
+    let mut moments = Array::<Abreast>::new(3usize);
     moments[0usize] = mean;
     moments[1usize] = rest;
-    moments[2usize] = 1.0f32 / (max(variance, 0.0f32) + 1e-5f32).sqrt();
+    moments[2usize] = Abreast::new(1.0f32) / (variance + Abreast::new(1e-5f32)).sqrt();
     moments
 }
 
 /// The gradient by what SiLU was applied to, if it was.
 #[cube]
-fn before_silu(gradient: f32, value: f32, #[comptime] silu: bool) -> f32 {
+fn before_silu(gradient: Abreast, value: Abreast, #[comptime] silu: bool) -> Abreast {
     let mut result = gradient;
     if silu {
-        let sigmoid = 1.0f32 / (1.0f32 + (-value).exp());
-        result = gradient * sigmoid * (1.0f32 + value * (1.0f32 - sigmoid));
+        let one = Abreast::new(1.0f32);
+        let sigmoid = one / (one + (-value).exp());
+        result = gradient * sigmoid * (one + value * (one - sigmoid));
     }
     result
 }
@@ -138,61 +218,55 @@ fn before_silu(gradient: f32, value: f32, #[comptime] silu: bool) -> f32 {
 /// The gradients of [`normalise`] by `x`, `scale` and `shift`.
 #[cube(launch)]
 fn normalise_back(
-    x: &[f32],
-    scale: &[f32],
-    shift: &[f32],
-    gradient: &[f32],
-    by_x: &mut [f32],
-    by_scale: &mut [f32],
-    by_shift: &mut [f32],
+    x: &[Abreast],
+    scale: &[Abreast],
+    shift: &[Abreast],
+    gradient: &[Abreast],
+    by_x: &mut [Abreast],
+    by_scale: &mut [Abreast],
+    by_shift: &mut [Abreast],
     positions: u32,
-    #[comptime] per_group: u32,
+    #[comptime] layout: Layout,
     #[comptime] silu: bool,
-    #[comptime] units: u32,
 ) {
-    let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
-    let (first, base) = group(positions, per_group);
-    let moments = moments(x, &mut shared, base, positions, per_group, units);
+    let mut lines = Shared::<[Abreast]>::new_slice(comptime!(layout.units() as usize));
+    let mut channels = Shared::<[f32]>::new_slice(comptime!((layout.across() * ABREAST) as usize));
+    let (own, base) = place(positions, layout);
+    let moments = moments(x, &mut lines, &mut channels, base, positions, layout);
     let (mean, rest, inverse) = (moments[0usize], moments[1usize], moments[2usize]);
+    let (factor, offset) = (scale[own], shift[own]);
+    let line = UNIT_POS / comptime!(layout.across());
+
+    let mut sum = Abreast::new(0.0f32);
+    let mut product = Abreast::new(0.0f32);
+    let mut row = line;
+    while row < positions {
+        let at = (base + row * comptime!(layout.of_image())) as usize;
+        let value = (x[at] - mean - rest) * inverse;
+        let inner = before_silu(gradient[at], value * factor + offset, silu);
+        sum += inner;
+        product += inner * value;
+        row += comptime!(layout.lines);
+    }
+    let sum = of_lines(&mut lines, sum, layout);
+    let product = of_lines(&mut lines, product, layout);
+    if line == 0 {
+        by_shift[own] = sum;
+        by_scale[own] = product;
+    }
 
     // Mean and deviation hang on all of the group's values: what their gradients hang on in turn are these two means.
-    let mut level = 0.0f32;
-    let mut slope = 0.0f32;
-    for c in 0..per_group {
-        let of_channel = (first + c) as usize;
-        let (factor, offset) = (scale[of_channel], shift[of_channel]);
-        let mut sum = 0.0f32;
-        let mut product = 0.0f32;
-        let mut i = UNIT_POS;
-        while i < positions {
-            let at = place(base, i * per_group + c, per_group);
-            let value = (x[at] - mean - rest) * inverse;
-            let inner = before_silu(gradient[at], value * factor + offset, silu);
-            sum += inner;
-            product += inner * value;
-            i += units;
-        }
-        let sum = of_cube(&mut shared, sum, units, false);
-        let product = of_cube(&mut shared, product, units, false);
-        if UNIT_POS == 0 {
-            by_shift[of_channel] = sum;
-            by_scale[of_channel] = product;
-        }
-        level += factor * sum;
-        slope += factor * product;
-    }
-    let count = f32::cast_from(positions * per_group);
-    let (level, slope) = (level / count, slope / count);
+    let count = Abreast::new(f32::cast_from(positions * comptime!(layout.per_group)));
+    let level = of_groups(&mut channels, factor * sum, layout) / count;
+    let slope = of_groups(&mut channels, factor * product, layout) / count;
 
-    let mut i = UNIT_POS;
-    while i < positions * per_group {
-        let at = place(base, i, per_group);
-        let of_channel = (first + i % per_group) as usize;
-        let (factor, offset) = (scale[of_channel], shift[of_channel]);
+    let mut row = line;
+    while row < positions {
+        let at = (base + row * comptime!(layout.of_image())) as usize;
         let value = (x[at] - mean - rest) * inverse;
         let inner = before_silu(gradient[at], value * factor + offset, silu);
         by_x[at] = inverse * (inner * factor - level - value * slope);
-        i += units;
+        row += comptime!(layout.lines);
     }
 }
 
@@ -226,6 +300,11 @@ fn size(x: &CubeTensor) -> [usize; 4] {
     x.meta.shape()[..].try_into().expect("a map has four axes")
 }
 
+/// Rows and columns.
+fn sides(x: &CubeTensor) -> [usize; 2] {
+    x.meta.shape()[..].try_into().expect("rows have two axes")
+}
+
 /// How much of a batch is in Winograd's domain at a time.
 struct Parts {
     images: usize,
@@ -237,7 +316,9 @@ struct Parts {
 impl Parts {
     fn new([images, height, width, _]: [usize; 4], channels: usize) -> Self {
         let tiles = height.div_ceil(TILE) * width.div_ceil(TILE);
-        Self { images, tiles, at_once: (DOMAIN / (ELEMENTS * channels * tiles)).min(images).max(1) }
+        // About as many each time.
+        let times = images.div_ceil((DOMAIN / (ELEMENTS * channels * tiles)).max(1));
+        Self { images, tiles, at_once: images.div_ceil(times) }
     }
 
     /// First image and number of tiles of each.
@@ -287,18 +368,15 @@ impl Surface {
         u
     }
 
-    fn batched(&self, a: CubeTensor, b: CubeTensor) -> CubeTensor {
-        into_contiguous(matmul(a, b, None, MatmulStrategy::Cube, DType::F32).expect(EXPECT))
-    }
-
     /// A convolution of `x` with filters in Winograd's domain.
     fn filtered(&self, x: &CubeTensor, filters: &CubeTensor, bias: Option<&CubeTensor>) -> CubeTensor {
         let [batch, height, width, input] = size(x);
         let output = channels(filters);
         let y = self.empty(&[batch, height, width, output], DType::F32);
         for part in Parts::new(size(x), input.max(output)).each() {
-            let m = self.batched(self.spread(x, part, false), filters.clone());
             let (first, tiles) = part;
+            let (v, u) = (Matrices::rows(&self.spread(x, part, false), tiles, input), Matrices::rows(filters, input, output));
+            let m = self.multiply(&v, &u, Size { batch: ELEMENTS, rows: tiles, depth: input, columns: output }, None, DType::F32);
             let (count, dim) = self.for_each(tiles * output);
             winograd::gather::launch(
                 &self.client,
@@ -323,14 +401,9 @@ impl Surface {
         let (input, output) = (channels(x), channels(gradient));
         let of_part = |part: (usize, usize)| {
             let tiles = part.1;
-            let mut parts = 1;
-            let more = |parts: usize| 2 * parts * ELEMENTS * input * output <= DOMAIN && tiles / (2 * parts) >= DEPTH;
-            while parts < PARTS && tiles.is_multiple_of(2 * parts) && more(parts) {
-                parts *= 2;
-            }
-            let [v, m] = [(self.spread(x, part, false), input), (self.spread(gradient, part, true), output)]
-                .map(|(domain, channels)| reshape(domain, [ELEMENTS * parts, tiles / parts, channels].into()));
-            let u = self.batched(permute(v, &[0, 2, 1]), m);
+            let v = Matrices::rows(&self.spread(x, part, false), tiles, input).transposed();
+            let m = Matrices::rows(&self.spread(gradient, part, true), tiles, output);
+            let u = self.multiply(&v, &m, Size { batch: ELEMENTS, rows: input, depth: tiles, columns: output }, None, DType::F32);
             let weight = self.empty(&[output, input, 3, 3], DType::F32);
             let (count, dim) = self.for_each(input * output);
             winograd::filters_back::launch(
@@ -341,13 +414,18 @@ impl Surface {
                 weight.clone().into_buffer_arg(),
                 input as u32,
                 output as u32,
-                parts as u32,
             );
             weight
         };
         let parts = Parts::new(size(x), input.max(output));
         let found = parts.each().map(of_part).reduce(|sum, part| self.add(&sum, &part, None));
         found.expect("a batch has images")
+    }
+
+    /// The products of two tensors' last two axes.
+    fn products(&self, a: &Matrices, b: &Matrices, [n, heads, rows, depth, columns]: [usize; 5]) -> CubeTensor {
+        let y = self.multiply(a, b, Size { batch: n * heads, rows, depth, columns }, None, DType::F32);
+        reshape(y, [n, heads, rows, columns].into())
     }
 
     /// Sums over all but the last axis.
@@ -369,7 +447,7 @@ impl Surface {
             );
             y
         };
-        let parts = (rows / 512).clamp(1, 64);
+        let parts = (rows / 256).clamp(1, 1024);
         let sums = sum(x, rows, parts);
         reshape(if parts > 1 { sum(&sums, parts, 1) } else { sums }, [columns].into())
     }
@@ -377,23 +455,48 @@ impl Surface {
     fn normalised(&self, x: &CubeTensor, scale: &CubeTensor, shift: &CubeTensor, silu: bool) -> CubeTensor {
         let (batch, positions, channels) = extent(x);
         let y = self.empty(x.meta.shape(), DType::F32);
-        let per_group = channels / GROUPS;
-        let units = self.units(positions * per_group / 4);
+        let layout = self.layout(batch, positions, channels);
         normalise::launch(
             &self.client,
-            CubeCount::Static(GROUPS as u32, batch as u32, 1),
-            CubeDim::new_1d(units),
+            CubeCount::Static(GROUPS as u32 / layout.groups, batch as u32, 1),
+            CubeDim::new_1d(layout.units()),
             x.clone().into_buffer_arg(),
             scale.clone().into_buffer_arg(),
             shift.clone().into_buffer_arg(),
             y.clone().into_buffer_arg(),
             positions as u32,
-            per_group as u32,
+            layout,
             silu,
-            units,
         );
         y
     }
+
+    /// How a map is normalised. A line of 32 channels is plenty to read in one go, and of 8 enough: that is how far a small batch is divided
+    /// between more cubes, of more units, for there to be work for a whole card.
+    fn layout(&self, batch: usize, positions: usize, channels: usize) -> Layout {
+        const CUBES: usize = 512;
+        let per_group = channels / GROUPS;
+        let mut groups = GROUPS;
+        while groups > 1 && (groups / 2 * per_group).is_multiple_of(ABREAST as usize) {
+            let (cubes, width) = (batch * GROUPS / groups, groups * per_group);
+            if width <= 8 || width <= 32 && cubes >= CUBES {
+                break;
+            }
+            groups /= 2;
+        }
+        let hardware = &self.client.properties().hardware;
+        let most = hardware.max_units_per_cube.min(hardware.max_cube_dim.0) as usize;
+        let units = if batch * GROUPS / groups < CUBES { 512 } else { 256 }.min(most);
+        let across = groups * per_group / ABREAST as usize;
+        let lines = (units / across).clamp(1, positions);
+        Layout { per_group: per_group as u32, groups: groups as u32, lines: lines as u32 }
+    }
+}
+
+/// A tensor's last two axes as matrices.
+fn matrices(x: CubeTensor) -> Matrices {
+    let whole = |x: CubeTensor| Matrices::of(&into_contiguous(x)).expect("rows of a tensor are in even steps");
+    Matrices::of(&x).unwrap_or_else(|| whole(x))
 }
 
 /// The ways back. `bias`, and the weight of its own gradient, are there for their shapes.
@@ -406,7 +509,7 @@ pub trait LayersBack: Backend {
     fn convolution_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = bias, shape = bias)]
-    fn convolution_by_bias(gradient: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn sums_by_column(gradient: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(meta = |x, scale, shift, _, _| (x.clone(), scale.clone(), shift.clone()))]
     fn norm_by_all(
@@ -416,6 +519,18 @@ pub trait LayersBack: Backend {
         gradient: FloatTensor<Self>,
         silu: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(meta = |gradient, weight| with_channels(gradient, weight.shape[1]))]
+    fn dense_by_input(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(dtype = weight, shape = weight)]
+    fn dense_by_weight(x: FloatTensor<Self>, gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(dtype = a, shape = a)]
+    fn product_by_left(gradient: FloatTensor<Self>, b: FloatTensor<Self>, a: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(dtype = b, shape = b)]
+    fn product_by_right(a: FloatTensor<Self>, gradient: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl TrainedLayers for CubeBackend {
@@ -428,6 +543,19 @@ impl TrainedLayers for CubeBackend {
     fn trained_norm(x: CubeTensor, scale: CubeTensor, shift: CubeTensor, silu: bool) -> CubeTensor {
         let [x, scale, shift] = [x, scale, shift].map(into_contiguous);
         Surface::of(&x, DType::F32).normalised(&x, &scale, &shift, silu)
+    }
+
+    fn trained_dense(x: CubeTensor, weight: CubeTensor, bias: CubeTensor) -> CubeTensor {
+        let (on, bias) = (Surface::of(&x, DType::F32), into_contiguous(bias));
+        let ([rows, depth], columns) = (sides(&x), values(&bias));
+        let size = Size { batch: 1, rows, depth, columns };
+        let y = on.multiply(&matrices(x), &matrices(weight).transposed(), size, Some(&bias), DType::F32);
+        reshape(y, [rows, columns].into())
+    }
+
+    fn trained_product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
+        let ([n, heads, rows, depth], [.., columns]) = (size(&a), size(&b));
+        Surface::of(&a, DType::F32).products(&matrices(a), &matrices(b), [n, heads, rows, depth, columns])
     }
 }
 
@@ -444,7 +572,7 @@ impl LayersBack for CubeBackend {
         on.filters_back(&x, &gradient)
     }
 
-    fn convolution_by_bias(gradient: CubeTensor, _bias: CubeTensor) -> CubeTensor {
+    fn sums_by_column(gradient: CubeTensor, _bias: CubeTensor) -> CubeTensor {
         let gradient = into_contiguous(gradient);
         Surface::of(&gradient, DType::F32).totals(&gradient)
     }
@@ -460,11 +588,11 @@ impl LayersBack for CubeBackend {
         let on = Surface::of(&x, DType::F32);
         let (batch, positions, channels) = extent(&x);
         let [by_x, by_scale, by_shift] = [&x, &scale, &shift].map(|like| on.empty(like.meta.shape(), DType::F32));
-        let units = on.units(positions);
+        let layout = on.layout(batch, positions, channels);
         normalise_back::launch(
             &on.client,
-            CubeCount::Static(GROUPS as u32, batch as u32, 1),
-            CubeDim::new_1d(units),
+            CubeCount::Static(GROUPS as u32 / layout.groups, batch as u32, 1),
+            CubeDim::new_1d(layout.units()),
             x.into_buffer_arg(),
             scale.into_buffer_arg(),
             shift.into_buffer_arg(),
@@ -473,11 +601,35 @@ impl LayersBack for CubeBackend {
             by_scale.clone().into_buffer_arg(),
             by_shift.clone().into_buffer_arg(),
             positions as u32,
-            (channels / GROUPS) as u32,
+            layout,
             silu,
-            units,
         );
         (by_x, by_scale, by_shift)
+    }
+
+    fn dense_by_input(gradient: CubeTensor, weight: CubeTensor) -> CubeTensor {
+        let on = Surface::of(&gradient, DType::F32);
+        let ([rows, depth], [_, columns]) = (sides(&gradient), sides(&weight));
+        let y = on.multiply(&matrices(gradient), &matrices(weight), Size { batch: 1, rows, depth, columns }, None, DType::F32);
+        reshape(y, [rows, columns].into())
+    }
+
+    fn dense_by_weight(x: CubeTensor, gradient: CubeTensor, _weight: CubeTensor) -> CubeTensor {
+        let on = Surface::of(&x, DType::F32);
+        let ([depth, columns], [_, rows]) = (sides(&x), sides(&gradient));
+        let y = on.multiply(&matrices(gradient).transposed(), &matrices(x), Size { batch: 1, rows, depth, columns }, None, DType::F32);
+        reshape(y, [rows, columns].into())
+    }
+
+    fn product_by_left(gradient: CubeTensor, b: CubeTensor, _a: CubeTensor) -> CubeTensor {
+        let ([n, heads, rows, depth], [_, _, columns, _]) = (size(&gradient), size(&b));
+        let on = Surface::of(&gradient, DType::F32);
+        on.products(&matrices(gradient), &matrices(b).transposed(), [n, heads, rows, depth, columns])
+    }
+
+    fn product_by_right(a: CubeTensor, gradient: CubeTensor, _b: CubeTensor) -> CubeTensor {
+        let ([n, heads, depth, rows], [.., columns]) = (size(&a), size(&gradient));
+        Surface::of(&a, DType::F32).products(&matrices(a).transposed(), &matrices(gradient), [n, heads, rows, depth, columns])
     }
 }
 
@@ -502,6 +654,25 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Cube, C> {
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
+
+    fn trained_dense(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let learns = weight.is_tracked();
+        let ((x, x_node), (weight, weight_node), (bias, bias_node)) = (x.into_parts(), weight.into_parts(), bias.into_parts());
+        let out = Cube::trained_dense(x.clone(), weight.clone(), bias.clone());
+        match Dense.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((learns.then_some(x), weight, bias), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn trained_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((a, a_node), (b, b_node)) = (a.into_parts(), b.into_parts());
+        let out = Cube::trained_product(a.clone(), b.clone());
+        match Product.prepare::<C>([a_node, b_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([a, b], out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -522,7 +693,7 @@ impl Backward<Cube, 3> for Convolution {
             gradients.register::<Cube>(node.id, Cube::convolution_by_weight(x, gradient.clone(), weight));
         }
         if let Some(node) = by_bias {
-            gradients.register::<Cube>(node.id, Cube::convolution_by_bias(gradient, bias));
+            gradients.register::<Cube>(node.id, Cube::sums_by_column(gradient, bias));
         }
     }
 }
@@ -542,6 +713,48 @@ impl Backward<Cube, 3> for Norm {
             if let Some(node) = node {
                 gradients.register::<Cube>(node.id, found);
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Dense;
+
+impl Backward<Cube, 3> for Dense {
+    /// Input, where the weight learns, weight and bias.
+    type State = (Option<Lazy>, Lazy, Lazy);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Cube>(&ops.node);
+        let (x, weight, bias) = ops.state;
+        let [by_x, by_weight, by_bias] = ops.parents;
+        if let Some(node) = by_x {
+            gradients.register::<Cube>(node.id, Cube::dense_by_input(gradient.clone(), weight.clone()));
+        }
+        if let (Some(node), Some(x)) = (by_weight, x) {
+            gradients.register::<Cube>(node.id, Cube::dense_by_weight(x, gradient.clone(), weight));
+        }
+        if let Some(node) = by_bias {
+            gradients.register::<Cube>(node.id, Cube::sums_by_column(gradient, bias));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Product;
+
+impl Backward<Cube, 2> for Product {
+    type State = [Lazy; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Cube>(&ops.node);
+        let [a, b] = ops.state;
+        let [by_a, by_b] = ops.parents;
+        if let Some(node) = by_a {
+            gradients.register::<Cube>(node.id, Cube::product_by_left(gradient.clone(), b.clone(), a.clone()));
+        }
+        if let Some(node) = by_b {
+            gradients.register::<Cube>(node.id, Cube::product_by_right(a, gradient, b));
         }
     }
 }

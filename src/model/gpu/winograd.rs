@@ -1,5 +1,5 @@
 //! 3 x 3 convolutions as products of matrices, by Winograd's F(4x4, 3x3): a quarter of the multiplications of a plain convolution, and
-//! all of them in the library's batched matrix product.
+//! all of them in a batched matrix product ([`super::product`]).
 //!
 //! An output tile of 4 x 4 pixels comes from an input tile of 6 x 6. With the transforms `B`, `G` and `A` (Lavin and Gray, "Fast
 //! algorithms for convolutional neural networks", 2016, arXiv 1509.09308) it is `Aᵀ [(G g Gᵀ) * (Bᵀ d B)] A`, where `*` goes element by
@@ -248,21 +248,16 @@ pub fn filters(weight: &[f32], u: &mut [f32], input: u32, output: u32, #[comptim
     }
 }
 
-/// Gradients by filters (`[output, input, 3, 3]`) from Winograd's domain, where each of the 36 is the sum of so many `parts`:
-/// `u`, `[36, part, input, output]`.
+/// Gradients by filters (`[output, input, 3, 3]`) from Winograd's domain: `u`, `[36, input, output]`.
 #[cube(launch)]
-pub fn filters_back(u: &[f32], weight: &mut [f32], input: u32, output: u32, parts: u32) {
-    let (input, output, parts) = (input as usize, output as usize, parts as usize);
+pub fn filters_back(u: &[f32], weight: &mut [f32], input: u32, output: u32) {
+    let (input, output) = (input as usize, output as usize);
     if ABSOLUTE_POS < input * output {
         let to = ABSOLUTE_POS % output * input + ABSOLUTE_POS / output;
         let mut d = Array::<f32>::new(36usize);
         #[unroll]
         for k in 0..36usize {
-            let mut sum = 0.0f32;
-            for part in 0..parts {
-                sum += u[(k * parts + part) * input * output + ABSOLUTE_POS];
-            }
-            d[k] = sum;
+            d[k] = u[k * input * output + ABSOLUTE_POS];
         }
         let mut half = Array::<f32>::new(18usize);
         #[unroll]

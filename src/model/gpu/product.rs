@@ -1,0 +1,377 @@
+//! Products of matrices, and convolutions as such, for cards whose matrix units shaders do not reach.
+//!
+//! The library's products and convolutions made a guided step take 22 ms there (an H100, WGSL) that takes 5 with these, and a product whose
+//! depth is that of a whole batch, and whose result is small, took a hundred. Here every unit of a cube works out a small block of the result in registers, from a strip of either
+//! matrix in shared memory; where the result alone would leave most of a card idle, the depth is divided as well.
+
+// The kernel compiler's macro makes functions of more arguments than it is given.
+#![allow(clippy::too_many_arguments)]
+
+use burn::tensor::DType;
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::ir::ElemType;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::surface::{Surface, types};
+
+/// Values that shared memory is read by.
+const ABREAST: u32 = 4;
+
+type Abreast = Vector<f32, Const<{ ABREAST as usize }>>;
+
+/// The block of a result that is one cube's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Units of a cube, down and across.
+    down: u32,
+    across: u32,
+    /// Results of a unit, down and across: fours that lie as many fours apart as there are units, so that neighbours have neighbouring ones.
+    rows: u32,
+    columns: u32,
+    /// How much of the depth is in shared memory at a time.
+    depth: u32,
+}
+
+impl Tile {
+    const LARGE: Self = Self { down: 16, across: 16, rows: 8, columns: 4, depth: 16 };
+    const MEDIUM: Self = Self { down: 8, across: 8, rows: 8, columns: 8, depth: 16 };
+    const SMALL: Self = Self { down: 8, across: 8, rows: 4, columns: 4, depth: 32 };
+
+    const fn units(self) -> u32 {
+        self.down * self.across
+    }
+
+    const fn height(self) -> u32 {
+        self.down * self.rows
+    }
+
+    const fn width(self) -> u32 {
+        self.across * self.columns
+    }
+}
+
+/// Cubes that keep a large card busy.
+const CUBES: usize = 512;
+/// Depth of a part, at least, and parts, at most: their results are added up afterwards.
+const DEPTH: usize = 64;
+const PARTS: usize = 256;
+
+/// How a map lies from which a convolution takes its patches: `[image, row, column, channel]`, square, with a border of zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Patches {
+    pub side: u32,
+    pub channels: u32,
+    /// A patch's side, odd.
+    pub kernel: u32,
+    pub stride: u32,
+}
+
+impl Patches {
+    /// The side of what comes out.
+    pub const fn out(self) -> u32 {
+        (self.side - 1) / self.stride + 1
+    }
+}
+
+/// A value of the matrix that has a row for every patch, in it all channels of its first pixel, then of its second, and so on.
+#[cube]
+fn of_patch<E: Float>(x: &[E], row: u32, at: u32, #[comptime] patches: Patches) -> f32 {
+    let (side, channels, border) = comptime!((patches.side, patches.channels, patches.kernel / 2));
+    let out = comptime!(patches.out());
+    let (tap, channel) = (at / channels, at % channels);
+    // In the padded image.
+    let y = row / out % out * comptime!(patches.stride) + tap / comptime!(patches.kernel);
+    let x_ = row % out * comptime!(patches.stride) + tap % comptime!(patches.kernel);
+    let mut value = 0.0f32;
+    if y >= border && y < border + side && x_ >= border && x_ < border + side {
+        let image = row / comptime!(out * out);
+        value = f32::cast_from(x[(((image * side + y - border) * side + x_ - border) * channels + channel) as usize]);
+    }
+    value
+}
+
+/// `a` times `b`, for every matrix of a batch (along z), with a bias by column if it is `biased`: `out`, `[batch, part, row, column]`, where
+/// a part is of so much of the depth. Cubes along x go down; those along y across, and for every strip of columns through the parts.
+#[cube(launch)]
+fn multiply<E: Float, O: Float>(
+    a: &[E],
+    b: &[E],
+    bias: &[E],
+    out: &mut [O],
+    rows: u32,
+    columns: u32,
+    depth: u32,
+    parts: u32,
+    depth_a_part: u32,
+    a_batch: u32,
+    a_row: u32,
+    a_column: u32,
+    b_batch: u32,
+    b_row: u32,
+    b_column: u32,
+    #[comptime] tile: Tile,
+    #[comptime] patches: Option<Patches>,
+    #[comptime] a_down: bool,
+    #[comptime] b_down: bool,
+    #[comptime] biased: bool,
+    #[define(E, O)] _types: [ElemType; 2],
+) {
+    let (units, strip) = comptime!((tile.units(), tile.depth));
+    // Fours, in whole blocks and of a unit.
+    let (height, width) = comptime!((tile.height() / ABREAST, tile.width() / ABREAST));
+    let (of_rows, of_columns) = comptime!((tile.rows / ABREAST, tile.columns / ABREAST));
+    // One more than is needed, so that units that write one below the other do not wait for each other.
+    let (left_line, right_line) = comptime!((height + 1, width + 1));
+    let mut left = Shared::<[Abreast]>::new_slice(comptime!((strip * left_line) as usize));
+    let mut right = Shared::<[Abreast]>::new_slice(comptime!((strip * right_line) as usize));
+    let mut sums = Array::<Abreast>::new(comptime!((tile.rows * of_columns) as usize));
+    #[unroll]
+    for i in 0..comptime!((tile.rows * of_columns) as usize) {
+        sums[i] = Abreast::new(0.0f32);
+    }
+
+    let (unit_row, unit_column) = (UNIT_POS / comptime!(tile.across), UNIT_POS % comptime!(tile.across));
+    let first_row = CUBE_POS_X * comptime!(tile.height());
+    let first_column = CUBE_POS_Y / parts * comptime!(tile.width());
+    let part = CUBE_POS_Y % parts;
+    let (a_base, b_base) = (CUBE_POS_Z * a_batch, CUBE_POS_Z * b_batch);
+    let mut first = part * depth_a_part;
+    let end = min(first + depth_a_part, depth);
+
+    while first < end {
+        #[unroll]
+        for i in 0..comptime!(height * strip / units) {
+            let index = UNIT_POS + i * units;
+            // Neighbours read what lies side by side.
+            let (four, at) = if a_down { (index % height, index / height) } else { (index / strip, index % strip) };
+            let mut value = Abreast::new(0.0f32);
+            #[unroll]
+            for k in 0..ABREAST {
+                let row = first_row + four * ABREAST + k;
+                if row < rows && first + at < end {
+                    if comptime!(patches.is_some()) {
+                        value.insert(comptime!(k as usize), of_patch(a, row, first + at, comptime!(patches.unwrap())));
+                    } else {
+                        let x = a[(a_base + row * a_row + (first + at) * a_column) as usize];
+                        value.insert(comptime!(k as usize), f32::cast_from(x));
+                    }
+                }
+            }
+            left[(at * left_line + four) as usize] = value;
+        }
+        #[unroll]
+        for i in 0..comptime!(width * strip / units) {
+            let index = UNIT_POS + i * units;
+            let (four, at) = if b_down { (index / strip, index % strip) } else { (index % width, index / width) };
+            let mut value = Abreast::new(0.0f32);
+            #[unroll]
+            for k in 0..ABREAST {
+                let column = first_column + four * ABREAST + k;
+                if column < columns && first + at < end {
+                    let x = b[(b_base + (first + at) * b_row + column * b_column) as usize];
+                    value.insert(comptime!(k as usize), f32::cast_from(x));
+                }
+            }
+            right[(at * right_line + four) as usize] = value;
+        }
+        sync_cube();
+        for at in 0..strip {
+            let mut of_right = Array::<Abreast>::new(comptime!(of_columns as usize));
+            #[unroll]
+            for j in 0..of_columns {
+                of_right[j as usize] = right[(at * right_line + unit_column + j * comptime!(tile.across)) as usize];
+            }
+            #[unroll]
+            for i in 0..of_rows {
+                let of_left = left[(at * left_line + unit_row + i * comptime!(tile.down)) as usize];
+                #[unroll]
+                for k in 0..ABREAST {
+                    let factor = Abreast::new(of_left.extract(comptime!(k as usize)));
+                    #[unroll]
+                    for j in 0..of_columns {
+                        sums[comptime!(((i * ABREAST + k) * of_columns + j) as usize)] += factor * of_right[j as usize];
+                    }
+                }
+            }
+        }
+        sync_cube();
+        first += strip;
+    }
+
+    #[unroll]
+    for i in 0..comptime!(tile.rows) {
+        let row = first_row + (unit_row + i / ABREAST * comptime!(tile.down)) * ABREAST + i % ABREAST;
+        #[unroll]
+        for j in 0..of_columns {
+            #[unroll]
+            for k in 0..ABREAST {
+                let column = first_column + (unit_column + j * comptime!(tile.across)) * ABREAST + k;
+                if row < rows && column < columns {
+                    let mut value = sums[comptime!((i * of_columns + j) as usize)].extract(comptime!(k as usize));
+                    if biased {
+                        value += f32::cast_from(bias[column as usize]);
+                    }
+                    out[(((CUBE_POS_Z * parts + part) * rows + row) * columns + column) as usize] = O::cast_from(value);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of all parts, `[batch, part, value]`, with a bias by column if it is `biased`: `[batch, value]`.
+#[cube(launch)]
+fn sum_of_parts<B: Float, O: Float>(
+    x: &[f32],
+    bias: &[B],
+    out: &mut [O],
+    values: u32,
+    columns: u32,
+    parts: u32,
+    #[comptime] biased: bool,
+    #[define(B, O)] _types: [ElemType; 2],
+) {
+    if ABSOLUTE_POS < out.len() {
+        let at = ABSOLUTE_POS as u32;
+        let first = at / values * parts * values + at % values;
+        let mut sum = 0.0f32;
+        for part in 0..parts {
+            sum += x[(first + part * values) as usize];
+        }
+        if biased {
+            sum += f32::cast_from(bias[(at % columns) as usize]);
+        }
+        out[ABSOLUTE_POS] = O::cast_from(sum);
+    }
+}
+
+/// Matrices of one size, by the steps from one value to the next.
+#[derive(Debug, Clone)]
+pub struct Matrices {
+    values: CubeTensor,
+    /// From matrix to matrix, from row to row and from column to column.
+    steps: [usize; 3],
+    patches: Option<Patches>,
+}
+
+impl Matrices {
+    /// Those of a tensor's last two axes, if those before them are in even steps.
+    pub fn of(tensor: &CubeTensor) -> Option<Self> {
+        let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
+        let outer = shape.len().checked_sub(2)?;
+        let mut step = 0;
+        let mut inner = 1;
+        for axis in (0..outer).rev().filter(|axis| shape[*axis] > 1) {
+            if inner == 1 {
+                step = strides[axis];
+            } else if strides[axis] != step * inner {
+                return None;
+            }
+            inner *= shape[axis];
+        }
+        Some(Self { values: tensor.clone(), steps: [step, strides[outer], strides[outer + 1]], patches: None })
+    }
+
+    /// Row by row, one after the other.
+    pub fn rows(tensor: &CubeTensor, rows: usize, columns: usize) -> Self {
+        Self { values: tensor.clone(), steps: [rows * columns, columns, 1], patches: None }
+    }
+
+    /// One row for every patch of a map.
+    pub fn patches(map: &CubeTensor, patches: Patches) -> Self {
+        Self { values: map.clone(), steps: [0; 3], patches: Some(patches) }
+    }
+
+    pub fn transposed(self) -> Self {
+        let [batch, row, column] = self.steps;
+        Self { steps: [batch, column, row], ..self }
+    }
+}
+
+/// Of a product.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    pub batch: usize,
+    pub rows: usize,
+    pub depth: usize,
+    pub columns: usize,
+}
+
+impl Size {
+    /// The largest tile that still keeps a card busy, and the parts of the depth that it takes for that.
+    fn plan(self) -> (Tile, usize) {
+        let cubes = |tile: Tile| self.batch * self.rows.div_ceil(tile.height() as usize) * self.columns.div_ceil(tile.width() as usize);
+        let most = (self.depth / DEPTH).clamp(1, PARTS);
+        let tile = match () {
+            () if cubes(Tile::LARGE) >= CUBES && self.rows >= 8 * Tile::LARGE.height() as usize => Tile::LARGE,
+            () if cubes(Tile::MEDIUM) * most.div_ceil(4) >= CUBES => Tile::MEDIUM,
+            () => Tile::SMALL,
+        };
+        (tile, CUBES.div_ceil(cubes(tile)).min(most))
+    }
+}
+
+impl Surface {
+    /// `a` times `b`, `[batch, row, column]`, with a bias by column in the type of both.
+    pub fn multiply(&self, a: &Matrices, b: &Matrices, size: Size, bias: Option<&CubeTensor>, dtype: DType) -> CubeTensor {
+        let (tile, parts) = size.plan();
+        let out = self.empty(&[size.batch, size.rows, size.columns], dtype);
+        if parts == 1 {
+            self.launch(a, b, size, bias, &out, tile, parts);
+            return out;
+        }
+        let of_parts = self.empty(&[size.batch, parts, size.rows, size.columns], DType::F32);
+        self.launch(a, b, size, None, &of_parts, tile, parts);
+        let (count, dim) = self.for_each(size.batch * size.rows * size.columns);
+        sum_of_parts::launch(
+            &self.client,
+            count,
+            dim,
+            of_parts.into_buffer_arg(),
+            bias.unwrap_or(&b.values).clone().into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            (size.rows * size.columns) as u32,
+            size.columns as u32,
+            parts as u32,
+            bias.is_some(),
+            types([b.values.dtype, dtype]),
+        );
+        out
+    }
+
+    fn launch(&self, a: &Matrices, b: &Matrices, size: Size, bias: Option<&CubeTensor>, out: &CubeTensor, tile: Tile, parts: usize) {
+        debug_assert_eq!(a.values.dtype, b.values.dtype);
+        // Whole strips, so that none but the last is cut.
+        let strip = tile.depth as usize;
+        let depth_a_part = size.depth.div_ceil(parts).div_ceil(strip) * strip;
+        let across = size.columns.div_ceil(tile.width() as usize) * parts;
+        let steps = |m: &Matrices| m.steps.map(|step| step as u32);
+        let ([a_batch, a_row, a_column], [b_batch, b_row, b_column]) = (steps(a), steps(b));
+        multiply::launch(
+            &self.client,
+            CubeCount::Static(size.rows.div_ceil(tile.height() as usize) as u32, across as u32, size.batch as u32),
+            CubeDim::new_1d(tile.units()),
+            a.values.clone().into_buffer_arg(),
+            b.values.clone().into_buffer_arg(),
+            bias.unwrap_or(&b.values).clone().into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            size.rows as u32,
+            size.columns as u32,
+            size.depth as u32,
+            parts as u32,
+            depth_a_part as u32,
+            a_batch,
+            a_row,
+            a_column,
+            b_batch,
+            b_row,
+            b_column,
+            tile,
+            a.patches,
+            a.patches.is_none() && a_column != 1,
+            b_row == 1,
+            bias.is_some(),
+            types([b.values.dtype, out.dtype]),
+        );
+    }
+}
