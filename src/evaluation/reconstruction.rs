@@ -1,5 +1,5 @@
-//! What comes back of a photo: through its inferred `x_T`, by the samplers that edits use; and from `z` alone, by the published sampler
-//! (which published figures stand for), by that of edits, and by that of faces from nothing.
+//! What comes back of a photo: through its inferred `x_T`, by the samplers that edits use and by the published ones; and from `z` alone,
+//! by the published sampler (which published figures stand for), by that of edits, and by that of faces from nothing.
 
 use burn::tensor::{Device, Tensor};
 
@@ -51,26 +51,31 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// Infers each photo's `x_T` and decodes it again, in every number of steps that the job names.
+/// Infers each photo's `x_T` and decodes it again, in every number of steps that the job names: as edits do, and as published.
 pub fn through_inferred_noise(subject: &Subject) -> Result<Vec<Line>, EvaluationError> {
     let mut lines = Vec::new();
     for &steps in &subject.job.steps {
-        let what = format!("reconstruction, {steps} + {steps} steps");
-        let mut sums = Sums::new(subject.lpips.as_ref());
-        for batch in subject.batches() {
-            (subject.tell)(format!("{what}: {} images done", sums.images));
-            let x_0 = subject.images.images(&batch, subject.model.device());
-            let z = subject.model.semantic_latent(x_0.clone());
-            let x_t = subject.model.infer_stochastic_latent_by(Inversion::default(), x_0.clone(), &z, steps);
-            sums.add(x_0, subject.model.decode_by(Solver::default(), x_t, &z, steps, Guidance::default()));
+        for (inversion, solver, how) in
+            [(Inversion::default(), Solver::default(), ""), (Inversion::Explicit, Solver::Ddim, ", as published")]
+        {
+            let what = format!("reconstruction, {steps} + {steps} steps{how}");
+            let mut sums = Sums::new(subject.lpips.as_ref());
+            for batch in subject.batches() {
+                (subject.tell)(format!("{what}: {} images done", sums.images));
+                let x_0 = subject.images.images(&batch, subject.model.device());
+                let z = subject.model.semantic_latent(x_0.clone());
+                let x_t = subject.model.infer_stochastic_latent_by(inversion, x_0.clone(), &z, steps);
+                sums.add(x_0, subject.model.decode_by(solver, x_t, &z, steps, Guidance::default()));
+            }
+            let ([ssim, mse], lpips) = sums.lines(&what);
+            // The goals are those of edits; the other is there to be compared with.
+            match (solver == Solver::default(), steps >= PAPER_STEPS) {
+                (true, true) => lines.extend([ssim.with_goal(Goal::AtLeast(PAPER_SSIM)), mse.with_goal(Goal::AtMost(PAPER_MSE))]),
+                (true, false) => lines.extend([ssim.with_goal(Goal::AtLeast(QUICK_SSIM)), mse]),
+                (false, _) => lines.extend([ssim, mse]),
+            }
+            lines.extend(lpips);
         }
-        let ([ssim, mse], lpips) = sums.lines(&what);
-        if steps >= PAPER_STEPS {
-            lines.extend([ssim.with_goal(Goal::AtLeast(PAPER_SSIM)), mse.with_goal(Goal::AtMost(PAPER_MSE))]);
-        } else {
-            lines.extend([ssim.with_goal(Goal::AtLeast(QUICK_SSIM)), mse]);
-        }
-        lines.extend(lpips);
     }
     if subject.lpips.is_none() {
         lines.push(Line::missing("reconstruction", "LPIPS", "not measured: name its weights with --lpips"));

@@ -1,8 +1,9 @@
 //! Products of matrices, and convolutions as such, for cards whose matrix units shaders do not reach.
 //!
-//! The library's products and convolutions made a guided step take 22 ms there (an H100, WGSL) that takes 5 with these, and a product whose
-//! depth is that of a whole batch, and whose result is small, took a hundred. Here every unit of a cube works out a small block of the result in registers, from a strip of either
-//! matrix in shared memory; where the result alone would leave most of a card idle, the depth is divided as well.
+//! With the library's products and convolutions a guided step took 22 ms there (an H100, WGSL) that takes 5 with these, and a product whose
+//! depth is that of a whole batch, and whose result is small, took a hundred. Here every unit of a cube works out a small block of the
+//! result in registers, from a strip of either matrix in shared memory; where the result alone would leave most of a card idle, the depth
+//! is divided as well.
 
 // The kernel compiler's macro makes functions of more arguments than it is given.
 #![allow(clippy::too_many_arguments)]
