@@ -105,6 +105,8 @@ command "noise to picture"; settle; shot 12-inspector
 key Escape
 sleep 12
 
+awk '/VmHWM/ { printf "most memory %d MB\n", $2 / 1024 }' "/proc/$app/status"
+
 # A crash loses nothing.
 kill -9 "$app"; wait "$app" 2>/dev/null || true
 start --device cpu
