@@ -106,6 +106,12 @@ fn normed(x: &Plain, scale: &Plain, shift: &Plain, silu: bool) -> (Plain, Vec<[f
     (plain(out, size), statistics)
 }
 
+/// A fully connected layer of the library's operations.
+fn affine<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
+    let output = bias.shape()[0];
+    B::float_add(B::float_matmul(x, B::float_transpose(weight)), B::float_reshape(bias, [1, output].into()))
+}
+
 impl TrainedLayers for Flex {
     fn trained_convolution(x: Plain, weight: Plain, bias: Plain) -> Plain {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
@@ -120,9 +126,7 @@ impl TrainedLayers for Flex {
     }
 
     fn trained_dense(x: Plain, weight: Plain, bias: Plain) -> Plain {
-        let product = Self::float_matmul(x, Self::float_transpose(weight));
-        let [output] = dims(&bias);
-        Self::float_add(product, Self::float_reshape(bias, [1, output].into()))
+        affine::<Self>(x, weight, bias)
     }
 
     fn trained_product(a: Plain, b: Plain) -> Plain {
@@ -154,9 +158,7 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
     }
 
     fn trained_dense(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        let product = Self::float_matmul(x, Self::float_transpose(weight));
-        let output = bias.shape()[0];
-        Self::float_add(product, Self::float_reshape(bias, [1, output].into()))
+        affine::<Self>(x, weight, bias)
     }
 
     fn trained_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {

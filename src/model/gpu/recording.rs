@@ -169,20 +169,12 @@ impl Surface {
 
 #[cfg(test)]
 mod tests {
-    use burn_cubecl::CubeDevice;
-
     use super::*;
-    use crate::device::DeviceChoice;
-
-    fn surface() -> Option<Surface> {
-        DeviceChoice::Gpu.open().ok()?;
-        let device = CubeDevice::default();
-        Some(Surface { client: device.client(), device, compute: DType::F32 })
-    }
+    use crate::model::gpu::surface::tests::surface;
 
     #[test]
     fn the_second_pass_of_a_kind_is_recorded_and_later_ones_repeat_it() {
-        let Some(on) = surface() else {
+        let Some(on) = surface(DType::F32) else {
             println!("SKIPPED the_second_pass_of_a_kind_is_recorded_and_later_ones_repeat_it: wgpu finds no adapter on this machine");
             return;
         };
@@ -229,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_pass_that_cannot_be_recorded_is_told_anew_and_leaves_the_stream_usable() {
-        let Some(on) = surface() else {
+        let Some(on) = surface(DType::F32) else {
             println!(
                 "SKIPPED a_pass_that_cannot_be_recorded_is_told_anew_and_leaves_the_stream_usable: wgpu finds no adapter on this machine"
             );

@@ -444,11 +444,12 @@ pub(super) fn extent(x: &CubeTensor) -> (usize, usize, usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::device::DeviceChoice;
 
-    fn surface(compute: DType) -> Option<Surface> {
+    /// On the first card that wgpu finds.
+    pub fn surface(compute: DType) -> Option<Surface> {
         DeviceChoice::Gpu.open().ok()?;
         let device = CubeDevice::default();
         Some(Surface { client: device.client(), device, compute })

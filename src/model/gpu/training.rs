@@ -1,7 +1,8 @@
 //! The layers of [`crate::model::autodiff`] on a graphics card, forwards and backwards.
 //!
 //! They are for cards whose matrix units shaders do not reach. The library's convolutions are plain ones there, and the gradient by the
-//! weights is one with the output's gradient for a filter; here all three are products of matrices ([`super::winograd`]).
+//! weights is one with the output's gradient for a filter; here all three are products of matrices ([`super::winograd`]), and these, like
+//! those of fully connected layers and attention, go through one kernel ([`super::product`]).
 
 // The kernel compiler's macro makes functions of more arguments than it is given.
 #![allow(clippy::too_many_arguments)]
@@ -637,13 +638,7 @@ type Lazy = FloatTensor<Cube>;
 
 impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Cube, C> {
     fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        let learns = weight.is_tracked();
-        let ((x, x_node), (weight, weight_node), (bias, bias_node)) = (x.into_parts(), weight.into_parts(), bias.into_parts());
-        let out = Cube::trained_convolution(x.clone(), weight.clone(), bias.clone());
-        match Convolution.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((learns.then_some(x), weight, bias), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        CONVOLUTION.track::<C>(x, weight, bias)
     }
 
     fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self> {
@@ -656,13 +651,7 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Cube, C> {
     }
 
     fn trained_dense(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        let learns = weight.is_tracked();
-        let ((x, x_node), (weight, weight_node), (bias, bias_node)) = (x.into_parts(), weight.into_parts(), bias.into_parts());
-        let out = Cube::trained_dense(x.clone(), weight.clone(), bias.clone());
-        match Dense.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((learns.then_some(x), weight, bias), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        DENSE.track::<C>(x, weight, bias)
     }
 
     fn trained_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -675,10 +664,38 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Cube, C> {
     }
 }
 
-#[derive(Debug)]
-struct Convolution;
+/// A layer with a weight and a bias: forwards (input, weight, bias), and the gradients by its input (gradient, weight) and by its weight
+/// (input, gradient, weight).
+#[derive(Debug, Clone, Copy)]
+struct Weighted {
+    forwards: fn(Lazy, Lazy, Lazy) -> Lazy,
+    by_input: fn(Lazy, Lazy) -> Lazy,
+    by_weight: fn(Lazy, Lazy, Lazy) -> Lazy,
+}
 
-impl Backward<Cube, 3> for Convolution {
+const CONVOLUTION: Weighted =
+    Weighted { forwards: Cube::trained_convolution, by_input: Cube::convolution_by_input, by_weight: Cube::convolution_by_weight };
+
+const DENSE: Weighted = Weighted { forwards: Cube::trained_dense, by_input: Cube::dense_by_input, by_weight: Cube::dense_by_weight };
+
+impl Weighted {
+    fn track<C: CheckpointStrategy>(
+        self,
+        x: FloatTensor<Autodiff<Cube, C>>,
+        weight: FloatTensor<Autodiff<Cube, C>>,
+        bias: FloatTensor<Autodiff<Cube, C>>,
+    ) -> FloatTensor<Autodiff<Cube, C>> {
+        let learns = weight.is_tracked();
+        let ((x, x_node), (weight, weight_node), (bias, bias_node)) = (x.into_parts(), weight.into_parts(), bias.into_parts());
+        let out = (self.forwards)(x.clone(), weight.clone(), bias.clone());
+        match self.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((learns.then_some(x), weight, bias), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+impl Backward<Cube, 3> for Weighted {
     /// Input, where the weight learns, weight and bias.
     type State = (Option<Lazy>, Lazy, Lazy);
 
@@ -687,10 +704,10 @@ impl Backward<Cube, 3> for Convolution {
         let (x, weight, bias) = ops.state;
         let [by_x, by_weight, by_bias] = ops.parents;
         if let Some(node) = by_x {
-            gradients.register::<Cube>(node.id, Cube::convolution_by_input(gradient.clone(), weight.clone()));
+            gradients.register::<Cube>(node.id, (self.by_input)(gradient.clone(), weight.clone()));
         }
         if let (Some(node), Some(x)) = (by_weight, x) {
-            gradients.register::<Cube>(node.id, Cube::convolution_by_weight(x, gradient.clone(), weight));
+            gradients.register::<Cube>(node.id, (self.by_weight)(x, gradient.clone(), weight));
         }
         if let Some(node) = by_bias {
             gradients.register::<Cube>(node.id, Cube::sums_by_column(gradient, bias));
@@ -713,29 +730,6 @@ impl Backward<Cube, 3> for Norm {
             if let Some(node) = node {
                 gradients.register::<Cube>(node.id, found);
             }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Dense;
-
-impl Backward<Cube, 3> for Dense {
-    /// Input, where the weight learns, weight and bias.
-    type State = (Option<Lazy>, Lazy, Lazy);
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<Cube>(&ops.node);
-        let (x, weight, bias) = ops.state;
-        let [by_x, by_weight, by_bias] = ops.parents;
-        if let Some(node) = by_x {
-            gradients.register::<Cube>(node.id, Cube::dense_by_input(gradient.clone(), weight.clone()));
-        }
-        if let (Some(node), Some(x)) = (by_weight, x) {
-            gradients.register::<Cube>(node.id, Cube::dense_by_weight(x, gradient.clone(), weight));
-        }
-        if let Some(node) = by_bias {
-            gradients.register::<Cube>(node.id, Cube::sums_by_column(gradient, bias));
         }
     }
 }
