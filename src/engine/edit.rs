@@ -17,7 +17,7 @@ use crate::editing::sidecar::{ModelEntry, SidecarError};
 use crate::editing::{Crop, LatentSpace, Recipe};
 use crate::face::{self, Detector, Face, FaceError, person};
 use crate::memory;
-use crate::model::{Autoencoder, Guidance};
+use crate::model::{Autoencoder, Guidance, gpu};
 use crate::photo::{ExportError, Frame, Photo, PhotoError, Reach, Upsampling, from_model, put_back, to_model};
 
 /// Everything that can go wrong between a photo and its export.
@@ -154,6 +154,7 @@ impl Editor {
     pub fn rehearse(&self, pass: usize) -> Result<(), EditError> {
         let side = self.model.config.image_size;
         let (z, batch) = (vec![0.0; self.model.config.latent_dim], pass.max(1));
+        let looking = gpu::look();
         let seen = match pass {
             0 => values(self.model.semantic_latent(self.image_tensor(vec![0.0; 3 * side * side], 1)))?,
             _ => {
@@ -165,6 +166,7 @@ impl Editor {
                 };
                 // A card's second pass is recorded.
                 step()?;
+                drop(looking);
                 step()?
             }
         };

@@ -115,8 +115,7 @@ fn name(job: Job) -> &'static str {
 fn reason(job: Job) -> &'static str {
     match job {
         Job::LoadingModel => "The model is read from disk",
-        Job::Tuning if cfg!(feature = "tuning") => "The fastest way to compute is looked for; the next start remembers it",
-        Job::Tuning => "The card gets what it computes with, as at every start",
+        Job::Tuning => "The first time, the fastest way to compute on this card is looked for; later starts remember it",
         Job::OpeningPhoto => "The photo is read from disk",
         Job::ReadingPhoto => "Until this is done, small details differ from the photo. You can edit meanwhile",
         Job::Rendering => "The picture is being made",

@@ -28,7 +28,7 @@ use super::data::{BatchSource, Loader};
 use super::parts::{Divide, Threads};
 use super::{Hyperparameters, Learner, TrainError, pictures};
 use crate::checkpoint::tensors::{self, Precision, write_renamed};
-use crate::model::{ModelConfig, Weights};
+use crate::model::{ModelConfig, Weights, gpu};
 use crate::panics;
 
 const CONFIG: &str = "run.json";
@@ -396,6 +396,7 @@ impl<S: Stage> Sitting<'_, S> {
             let time = if cfg!(feature = "tuning") { "minutes at its first start" } else { "up to a minute" };
             self.say(format!("getting the card's kernels ready, which takes {time}"));
         }
+        let mut looking = (!self.tuned).then(gpu::look);
         while !self.is_over(learner.step()) {
             let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
             let rate = learner.rate();
@@ -419,6 +420,7 @@ impl<S: Stage> Sitting<'_, S> {
                 // Waits for the step, so that its minute is not taken for the pace of the run.
                 self.mean_loss(&mut pending.clone(), step)?;
                 self.tuned = true;
+                drop(looking.take());
                 line_started = Instant::now();
             }
             if due(step, self.limits.log_every) || due(step, self.limits.save_every) || self.is_over(step) {

@@ -10,7 +10,7 @@ use super::{BenchError, Timing, timed};
 use crate::checkpoint::Bundle;
 use crate::device::DeviceChoice;
 use crate::engine::edit::{self, EditError};
-use crate::model::{Autoencoder, DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, cpu};
+use crate::model::{Autoencoder, DenoiserConfig, EncoderKind, ModelConfig, Parameters, Prediction, cpu, gpu};
 
 /// Shapes of networks that others have published figures for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,20 +109,23 @@ fn steps(model: &Autoencoder, repeat: u32) -> Vec<Step> {
     let (size, latent, cost) = (model.config.image_size, model.config.latent_dim, model.cost);
     let noise = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 0.37).sin()).collect() };
     let image = |batch: usize| model.tensor(noise(batch * 3 * size * size), [batch, 3, size, size]);
-    let mut steps = vec![];
-    for batch in [1, 2] {
-        let (x, z) = (image(batch), model.tensor(noise(batch * latent), [batch, latent]));
-        let timesteps = vec![500; batch];
-        let timing = timed(repeat, || {
-            computed(model, model.guided(x.clone(), &timesteps, z.clone()));
-        });
-        let name = if batch == 1 { "Guided step" } else { "Guided step, a pair" };
-        steps.push(Step { name: name.into(), gflop: batch as f64 * cost.step_gflop, timing });
-    }
+    let passes = [1, 2].map(|batch| (image(batch), model.tensor(noise(batch * latent), [batch, latent]), vec![500; batch]));
+    let guided = |pass: usize| {
+        let (x, z, timesteps) = &passes[pass];
+        computed(model, model.guided(x.clone(), timesteps, z.clone()));
+    };
     let x = image(1);
-    let timing = timed(repeat, || computed(model, model.noise(x.clone(), &[500])));
-    steps.push(Step { name: "Step of the plain DPM".into(), gflop: cost.plain_step_gflop, timing });
-    let timing = timed(repeat, || computed(model, model.semantic_latent(x.clone())));
-    steps.push(Step { name: "Semantic latent".into(), gflop: cost.encoder_gflop, timing });
-    steps
+    let plain = || computed(model, model.noise(x.clone(), &[500]));
+    let encoder = || computed(model, model.semantic_latent(x.clone()));
+    let kinds: [(&str, f64, &dyn Fn()); 4] = [
+        ("Guided step", cost.step_gflop, &|| guided(0)),
+        ("Guided step, a pair", 2.0 * cost.step_gflop, &|| guided(1)),
+        ("Step of the plain DPM", cost.plain_step_gflop, &plain),
+        ("Semantic latent", cost.encoder_gflop, &encoder),
+    ];
+    // As editing does: a card looks for its fastest kernels before.
+    let looking = gpu::look();
+    kinds.iter().for_each(|(.., pass)| pass());
+    drop(looking);
+    kinds.into_iter().map(|(name, gflop, pass)| Step { name: name.into(), gflop, timing: timed(repeat, pass) }).collect()
 }

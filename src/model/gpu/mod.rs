@@ -18,6 +18,7 @@ mod encoder;
 mod kernels;
 mod network;
 mod operation;
+mod plans;
 mod product;
 mod recording;
 mod surface;
@@ -25,3 +26,4 @@ mod training;
 mod winograd;
 
 pub use operation::{Decoder, Encoder};
+pub use plans::{Looking, look};

@@ -13,7 +13,9 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
+use serde::{Deserialize, Serialize};
 
+use super::plans::{Plan, Product};
 use super::surface::{Surface, types};
 
 /// Values that shared memory is read by.
@@ -22,7 +24,7 @@ const ABREAST: u32 = 4;
 type Abreast = Vector<f32, Const<{ ABREAST as usize }>>;
 
 /// The block of a result that is one cube's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tile {
     /// Units of a cube, down and across.
     down: u32,
@@ -35,9 +37,13 @@ pub struct Tile {
 }
 
 impl Tile {
+    /// Half as deep as others, for all of them have to fit into the memory that every card has for a cube.
+    const HUGE: Self = Self { down: 16, across: 16, rows: 8, columns: 8, depth: 8 };
     const LARGE: Self = Self { down: 16, across: 16, rows: 8, columns: 4, depth: 16 };
     const MEDIUM: Self = Self { down: 8, across: 8, rows: 8, columns: 8, depth: 16 };
     const SMALL: Self = Self { down: 8, across: 8, rows: 4, columns: 4, depth: 32 };
+
+    pub const ALL: [Self; 4] = [Self::HUGE, Self::LARGE, Self::MEDIUM, Self::SMALL];
 
     const fn units(self) -> u32 {
         self.down * self.across
@@ -59,7 +65,7 @@ const DEPTH: usize = 64;
 const PARTS: usize = 256;
 
 /// How a map lies from which a convolution takes its patches: `[image, row, column, channel]`, square, with a border of zeros.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Patches {
     pub side: u32,
     pub channels: u32,
@@ -115,6 +121,7 @@ fn multiply<E: Float, O: Float>(
     #[comptime] patches: Option<Patches>,
     #[comptime] a_down: bool,
     #[comptime] b_down: bool,
+    #[comptime] whole: bool,
     #[comptime] biased: bool,
     #[define(E, O)] _types: [ElemType; 2],
 ) {
@@ -126,10 +133,11 @@ fn multiply<E: Float, O: Float>(
     let (left_line, right_line) = comptime!((height + 1, width + 1));
     let mut left = Shared::<[Abreast]>::new_slice(comptime!((strip * left_line) as usize));
     let mut right = Shared::<[Abreast]>::new_slice(comptime!((strip * right_line) as usize));
-    let mut sums = Array::<Abreast>::new(comptime!((tile.rows * of_columns) as usize));
+    // Variables of their own, not an array, of which a driver may make memory.
+    let mut sums = Sequence::<RuntimeCell<Abreast>>::new();
     #[unroll]
-    for i in 0..comptime!((tile.rows * of_columns) as usize) {
-        sums[i] = Abreast::new(0.0f32);
+    for _ in 0..comptime!(tile.rows * of_columns) {
+        sums.push(RuntimeCell::<Abreast>::new(Abreast::new(0.0f32)));
     }
 
     let (unit_row, unit_column) = (UNIT_POS / comptime!(tile.across), UNIT_POS % comptime!(tile.across));
@@ -150,7 +158,7 @@ fn multiply<E: Float, O: Float>(
             #[unroll]
             for k in 0..ABREAST {
                 let row = first_row + four * ABREAST + k;
-                if row < rows && first + at < end {
+                if whole || (row < rows && first + at < end) {
                     if comptime!(patches.is_some()) {
                         value.insert(comptime!(k as usize), of_patch(a, row, first + at, comptime!(patches.unwrap())));
                     } else {
@@ -169,7 +177,7 @@ fn multiply<E: Float, O: Float>(
             #[unroll]
             for k in 0..ABREAST {
                 let column = first_column + four * ABREAST + k;
-                if column < columns && first + at < end {
+                if whole || (column < columns && first + at < end) {
                     let x = b[(b_base + (first + at) * b_row + column * b_column) as usize];
                     value.insert(comptime!(k as usize), f32::cast_from(x));
                 }
@@ -177,21 +185,24 @@ fn multiply<E: Float, O: Float>(
             right[(at * right_line + four) as usize] = value;
         }
         sync_cube();
+        // In full: a loop costs as much as what is in it.
+        #[unroll]
         for at in 0..strip {
-            let mut of_right = Array::<Abreast>::new(comptime!(of_columns as usize));
+            let mut of_right = Sequence::<Abreast>::new();
             #[unroll]
             for j in 0..of_columns {
-                of_right[j as usize] = right[(at * right_line + unit_column + j * comptime!(tile.across)) as usize];
+                of_right.push(right[(comptime!(at * right_line + j * tile.across) + unit_column) as usize]);
             }
             #[unroll]
             for i in 0..of_rows {
-                let of_left = left[(at * left_line + unit_row + i * comptime!(tile.down)) as usize];
+                let of_left = left[(comptime!(at * left_line + i * tile.down) + unit_row) as usize];
                 #[unroll]
                 for k in 0..ABREAST {
                     let factor = Abreast::new(of_left.extract(comptime!(k as usize)));
                     #[unroll]
                     for j in 0..of_columns {
-                        sums[comptime!(((i * ABREAST + k) * of_columns + j) as usize)] += factor * of_right[j as usize];
+                        let sum = sums.index(comptime!(((i * ABREAST + k) * of_columns + j) as usize));
+                        sum.store(sum.read() + factor * of_right[comptime!(j as usize)]);
                     }
                 }
             }
@@ -208,8 +219,9 @@ fn multiply<E: Float, O: Float>(
             #[unroll]
             for k in 0..ABREAST {
                 let column = first_column + (unit_column + j * comptime!(tile.across)) * ABREAST + k;
-                if row < rows && column < columns {
-                    let mut value = sums[comptime!((i * of_columns + j) as usize)].extract(comptime!(k as usize));
+                if whole || (row < rows && column < columns) {
+                    let sum = sums.index(comptime!((i * of_columns + j) as usize)).read();
+                    let mut value = sum.extract(comptime!(k as usize));
                     if biased {
                         value += f32::cast_from(bias[column as usize]);
                     }
@@ -283,6 +295,12 @@ impl Matrices {
         Self { values: map.clone(), steps: [0; 3], patches: Some(patches) }
     }
 
+    /// Whether neighbours in memory are below each other.
+    fn goes_down(&self) -> bool {
+        let [_, row, column] = self.steps;
+        self.patches.is_none() && row == 1 && column != 1
+    }
+
     pub fn transposed(self) -> Self {
         let [batch, row, column] = self.steps;
         Self { steps: [batch, column, row], ..self }
@@ -290,7 +308,7 @@ impl Matrices {
 }
 
 /// Of a product.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Size {
     pub batch: usize,
     pub rows: usize,
@@ -299,23 +317,62 @@ pub struct Size {
 }
 
 impl Size {
+    fn cubes(self, tile: Tile) -> usize {
+        self.batch * self.rows.div_ceil(tile.height() as usize) * self.columns.div_ceil(tile.width() as usize)
+    }
+
+    pub fn most_parts(self) -> usize {
+        (self.depth / DEPTH).clamp(1, PARTS)
+    }
+
+    /// The parts that keep a card busy.
+    fn parts(self, tile: Tile) -> usize {
+        CUBES.div_ceil(self.cubes(tile)).min(self.most_parts())
+    }
+
     /// The largest tile that still keeps a card busy, and the parts of the depth that it takes for that.
-    fn plan(self) -> (Tile, usize) {
-        let cubes = |tile: Tile| self.batch * self.rows.div_ceil(tile.height() as usize) * self.columns.div_ceil(tile.width() as usize);
-        let most = (self.depth / DEPTH).clamp(1, PARTS);
+    pub fn plan(self) -> Plan {
         let tile = match () {
-            () if cubes(Tile::LARGE) >= CUBES && self.rows >= 8 * Tile::LARGE.height() as usize => Tile::LARGE,
-            () if cubes(Tile::MEDIUM) * most.div_ceil(4) >= CUBES => Tile::MEDIUM,
+            () if self.cubes(Tile::LARGE) >= CUBES && self.rows >= 8 * Tile::LARGE.height() as usize => Tile::LARGE,
+            () if self.cubes(Tile::MEDIUM) * self.most_parts().div_ceil(4) >= CUBES => Tile::MEDIUM,
             () => Tile::SMALL,
         };
-        (tile, CUBES.div_ceil(cubes(tile)).min(most))
+        Plan { tile, parts: self.parts(tile) }
+    }
+
+    /// That one, and all others that may be faster.
+    pub fn plans(self) -> Vec<Plan> {
+        let mut plans = vec![self.plan()];
+        // Nothing but the smallest where half of a tile would lie beside the result.
+        let fits = |tile: Tile| tile == Tile::SMALL || (self.rows > tile.height() as usize / 2 && self.columns > tile.width() as usize / 2);
+        for tile in Tile::ALL.into_iter().filter(|tile| fits(*tile)) {
+            let parts = self.parts(tile);
+            for parts in [parts, 1, parts / 2, (2 * parts).min(self.most_parts())] {
+                let plan = Plan { tile, parts: parts.max(1) };
+                if !plans.contains(&plan) {
+                    plans.push(plan);
+                }
+            }
+        }
+        plans
     }
 }
 
 impl Surface {
     /// `a` times `b`, `[batch, row, column]`, with a bias by column in the type of both.
     pub fn multiply(&self, a: &Matrices, b: &Matrices, size: Size, bias: Option<&CubeTensor>, dtype: DType) -> CubeTensor {
-        let (tile, parts) = size.plan();
+        let dtypes = [b.values.dtype, dtype];
+        let product = Product { size, patches: a.patches, a_down: a.goes_down(), b_down: b.goes_down(), dtypes };
+        let plan = self.plan(product, |on, plan, starts| {
+            for _ in 0..starts {
+                on.work_out(plan, a, b, size, bias, dtype);
+            }
+        });
+        self.work_out(plan, a, b, size, bias, dtype)
+    }
+
+    pub fn work_out(&self, plan: Plan, a: &Matrices, b: &Matrices, size: Size, bias: Option<&CubeTensor>, dtype: DType) -> CubeTensor {
+        let Plan { tile, parts } = plan;
         let out = self.empty(&[size.batch, size.rows, size.columns], dtype);
         if parts == 1 {
             self.launch(a, b, size, bias, &out, tile, parts);
@@ -346,6 +403,9 @@ impl Surface {
         let strip = tile.depth as usize;
         let depth_a_part = size.depth.div_ceil(parts).div_ceil(strip) * strip;
         let across = size.columns.div_ceil(tile.width() as usize) * parts;
+        let whole = [(size.rows, tile.height()), (size.columns, tile.width()), (size.depth, tile.depth)]
+            .iter()
+            .all(|(length, of_block)| length.is_multiple_of(*of_block as usize));
         let steps = |m: &Matrices| m.steps.map(|step| step as u32);
         let ([a_batch, a_row, a_column], [b_batch, b_row, b_column]) = (steps(a), steps(b));
         multiply::launch(
@@ -369,8 +429,9 @@ impl Surface {
             b_column,
             tile,
             a.patches,
-            a.patches.is_none() && a_column != 1,
-            b_row == 1,
+            a.goes_down(),
+            b.goes_down(),
+            whole,
             bias.is_some(),
             types([b.values.dtype, out.dtype]),
         );

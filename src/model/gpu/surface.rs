@@ -190,6 +190,11 @@ impl Surface {
         y
     }
 
+    /// Whether this is no card, but a program that does what one would.
+    pub fn is_software(&self) -> bool {
+        self.client.properties().identity.physical.is_none()
+    }
+
     /// The library's convolution and product, where they are faster than our own: it has some for matrix units, if shaders reach these
     /// (in WGSL they never do); and a software rasteriser plays a cube's units one after the other, whose shared memory only costs time.
     fn of_library(&self) -> Option<(ConvStrategy, MatmulStrategy)> {
@@ -197,7 +202,7 @@ impl Surface {
         let matmul = &properties.features.matmul;
         if !matmul.cmma.is_empty() || !matmul.mma.is_empty() {
             Some((ConvStrategy::default(), MatmulStrategy::default()))
-        } else if properties.identity.physical.is_none() {
+        } else if self.is_software() {
             // There is one of each to choose: it would look for what is known, for every shape and at every start.
             Some((ConvStrategy::Direct, MatmulStrategy::Cube))
         } else {
@@ -514,6 +519,34 @@ pub(super) mod tests {
                 let error = error(&read(&on, &on.own_product(&dense, x)), &read(&on, &want));
                 assert!(error < bound, "{rows} rows, {input} to {output}, {compute:?}: {error:.1e}");
             }
+        }
+    }
+
+    #[test]
+    fn every_plan_of_a_product_comes_to_the_same_and_one_is_chosen() {
+        let Some(on) = surface(DType::F32) else {
+            println!("SKIPPED every_plan_of_a_product_comes_to_the_same_and_one_is_chosen: wgpu finds no adapter on this machine");
+            return;
+        };
+        for [rows, depth, columns] in [[256, 320, 128], [130, 70, 65], [16, 1024, 40]] {
+            let (a, b) = (
+                on.upload_floats(&noise(rows * depth, 7), &[rows, depth]),
+                on.upload_floats(&noise(depth * columns, 3), &[depth, columns]),
+            );
+            let (left, right) = (Matrices::rows(&a, rows, depth), Matrices::rows(&b, depth, columns));
+            let size = Size { batch: 1, rows, depth, columns };
+            let by = |plan| on.work_out(plan, &left, &right, size, None, DType::F32);
+            let want = read(&on, &by(size.plan()));
+            for plan in size.plans() {
+                let error = error(&read(&on, &by(plan)), &want);
+                assert!(error < 1e-6, "{size:?} by {plan:?}: {error:.1e}");
+            }
+            let chosen = on.fastest(size, |on, plan, starts| {
+                for _ in 0..starts {
+                    on.work_out(plan, &left, &right, size, None, DType::F32);
+                }
+            });
+            assert!(size.plans().contains(&chosen.expect("time is taken everywhere")));
         }
     }
 }
