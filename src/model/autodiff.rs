@@ -39,10 +39,21 @@ pub(super) fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>) -> T
     Tensor::from_dispatch(Dispatch::trained_convolution(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
 }
 
-/// Group norm of `x`, `[batch, height, width, channel]`, then a map of its channels (`scale` and `shift`: `[batch, channel]`), and if so
-/// asked SiLU.
-pub(super) fn norm(x: Tensor<4>, scale: Tensor<2>, shift: Tensor<2>, silu: bool) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::trained_norm(x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch(), silu))
+/// Group norm of `x`, `[batch, height, width, channel]`, then a map of its channels (`affine`, `[2, batch, channel]`: scales, then shifts),
+/// and if so asked SiLU.
+pub(super) fn norm(x: Tensor<4>, affine: Tensor<3>, silu: bool) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::trained_norm(x.into_dispatch(), affine.into_dispatch(), silu))
+}
+
+/// The map of a norm's channels for so many images, as [`norm`] takes it, from the norm's own factors and summands (`[channel]`).
+/// Only on cards.
+pub(super) fn affine(gain: Tensor<1>, offset: Tensor<1>, images: usize) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::trained_affine(gain.into_dispatch(), offset.into_dispatch(), images))
+}
+
+/// The same with a modulation by image on top (`[image, 2 * channel]`: what is added to a factor of one, then summands).
+pub(super) fn modulated(gain: Tensor<1>, offset: Tensor<1>, modulation: Tensor<2>) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::trained_modulation(gain.into_dispatch(), offset.into_dispatch(), modulation.into_dispatch()))
 }
 
 /// Whether products on this device are differentiated here: a processor's are the library's.
@@ -66,13 +77,30 @@ pub trait TrainedLayers: Backend {
     fn trained_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = x, shape = x)]
-    fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self>;
+    fn trained_norm(x: FloatTensor<Self>, affine: FloatTensor<Self>, silu: bool) -> FloatTensor<Self>;
 
     #[fusion(meta = |x, _, bias| with_channels(x, bias.shape[0]))]
     fn trained_dense(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(meta = |a, b| with_channels(a, b.shape[3]))]
     fn trained_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// What a processor does with the library's operations.
+#[backend_extension(Cube, Fusion, Autodiff)]
+pub trait Affines: Backend {
+    #[fusion(meta = |gain, _, images| maps(gain, *images))]
+    fn trained_affine(gain: FloatTensor<Self>, offset: FloatTensor<Self>, images: usize) -> FloatTensor<Self>;
+
+    #[fusion(meta = |gain, _, modulation| maps(gain, modulation.shape[0]))]
+    fn trained_modulation(gain: FloatTensor<Self>, offset: FloatTensor<Self>, modulation: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// Scales and shifts of so many images, for as many channels as there are gains.
+fn maps(gain: &TensorSpec, images: usize) -> TensorSpec {
+    let mut spec = gain.clone();
+    spec.shape = [2, images, gain.shape[0]].into();
+    spec
 }
 
 /// `x` with another last axis.
@@ -99,15 +127,23 @@ fn dims<const D: usize>(tensor: &Plain) -> [usize; D] {
     std::array::from_fn(|i| shape[i])
 }
 
-/// Row by row all of them.
-fn normed(x: &Plain, scale: &Plain, shift: &Plain, silu: bool) -> (Plain, Vec<[f64; 2]>) {
+/// Row by row both of them.
+fn normed(x: &Plain, affine: &Plain, silu: bool) -> (Plain, Vec<[f64; 2]>) {
     let size: [usize; 4] = dims(x);
-    let (out, statistics) = training::norm(kernels(), floats(x), size[0], floats(scale), floats(shift), silu);
+    let [scale, shift] = halves(affine);
+    let (out, statistics) = training::norm(kernels(), floats(x), size[0], scale, shift, silu);
     (plain(out, size), statistics)
 }
 
+/// Scales and shifts.
+fn halves(affine: &Plain) -> [&[f32]; 2] {
+    let values = floats(affine);
+    let (scale, shift) = values.split_at(values.len() / 2);
+    [scale, shift]
+}
+
 /// A fully connected layer of the library's operations.
-fn affine<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
+fn connected<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
     let output = bias.shape()[0];
     B::float_add(B::float_matmul(x, B::float_transpose(weight)), B::float_reshape(bias, [1, output].into()))
 }
@@ -120,13 +156,12 @@ impl TrainedLayers for Flex {
         plain(out, [batch, height, width, output])
     }
 
-    fn trained_norm(x: Plain, scale: Plain, shift: Plain, silu: bool) -> Plain {
-        let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.to_contiguous());
-        normed(&x, &scale, &shift, silu).0
+    fn trained_norm(x: Plain, affine: Plain, silu: bool) -> Plain {
+        normed(&x.to_contiguous(), &affine.to_contiguous(), silu).0
     }
 
     fn trained_dense(x: Plain, weight: Plain, bias: Plain) -> Plain {
-        affine::<Self>(x, weight, bias)
+        connected::<Self>(x, weight, bias)
     }
 
     fn trained_product(a: Plain, b: Plain) -> Plain {
@@ -147,18 +182,18 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Flex, C> {
         }
     }
 
-    fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self> {
-        let ((x, x_node), (scale, scale_node), (shift, shift_node)) = (x.into_parts(), scale.into_parts(), shift.into_parts());
-        let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.to_contiguous());
-        let (out, statistics) = normed(&x, &scale, &shift, silu);
-        match Norm.prepare::<C>([x_node, scale_node, shift_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(([x, scale, shift], statistics, silu), out),
+    fn trained_norm(x: FloatTensor<Self>, affine: FloatTensor<Self>, silu: bool) -> FloatTensor<Self> {
+        let ((x, x_node), (affine, affine_node)) = (x.into_parts(), affine.into_parts());
+        let [x, affine] = [x, affine].map(|tensor| tensor.to_contiguous());
+        let (out, statistics) = normed(&x, &affine, silu);
+        match Norm.prepare::<C>([x_node, affine_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([x, affine], statistics, silu), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 
     fn trained_dense(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        affine::<Self>(x, weight, bias)
+        connected::<Self>(x, weight, bias)
     }
 
     fn trained_product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -198,24 +233,21 @@ impl Backward<Flex, 3> for Convolution {
 #[derive(Debug)]
 struct Norm;
 
-impl Backward<Flex, 3> for Norm {
-    /// Input, scale and shift, the groups' statistics, and whether there is SiLU.
-    type State = ([Plain; 3], Vec<[f64; 2]>, bool);
+impl Backward<Flex, 2> for Norm {
+    /// Input, scales and shifts, the groups' statistics, and whether there is SiLU.
+    type State = ([Plain; 2], Vec<[f64; 2]>, bool);
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let ([x, scale, shift], statistics, silu) = ops.state;
-        let size: [usize; 4] = dims(&x);
-        let [by_x, by_scale, by_shift] =
-            training::norm_back(kernels(), floats(&x), &statistics, floats(&scale), floats(&shift), silu, floats(&gradient));
-        let [x_node, scale_node, shift_node] = ops.parents;
+        let ([x, affine], statistics, silu) = ops.state;
+        let [scale, shift] = halves(&affine);
+        let [by_x, by_scale, by_shift] = training::norm_back(kernels(), floats(&x), &statistics, scale, shift, silu, floats(&gradient));
+        let [x_node, affine_node] = ops.parents;
         if let Some(node) = x_node {
-            gradients.register::<Flex>(node.id, plain(by_x, size));
+            gradients.register::<Flex>(node.id, plain::<4>(by_x, dims(&x)));
         }
-        for (node, found) in [(scale_node, by_scale), (shift_node, by_shift)] {
-            if let Some(node) = node {
-                gradients.register::<Flex>(node.id, plain(found, [size[0], size[3]]));
-            }
+        if let Some(node) = affine_node {
+            gradients.register::<Flex>(node.id, plain::<3>([by_scale, by_shift].concat(), dims(&affine)));
         }
     }
 }
@@ -511,7 +543,7 @@ pub(crate) mod tests {
             let (scale, shift) = (random([batch, channels], &device), random([batch, channels], &device));
             let of_devices = devices().into_iter().map(|device| {
                 let (x, scale, shift) = (moved(&x, &device), moved(&scale, &device), moved(&shift, &device));
-                let out = norm(x.clone(), scale.clone(), shift.clone(), with_silu);
+                let out = norm(x.clone(), Tensor::stack(vec![scale.clone(), shift.clone()], 0), with_silu);
                 (device, home(passes(&out, [&by(&x), &by(&scale), &by(&shift)])))
             });
             let of_devices: Vec<_> = of_devices.collect();
@@ -526,6 +558,30 @@ pub(crate) mod tests {
             let want = passes(&last(if with_silu { silu(out) } else { out }), inputs);
             for (device, got) in of_devices {
                 compare(&format!("{batch} x {height} x {width}, {channels}, {level} +- {spread}, {device:?}"), got, want.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn modulations_and_their_gradients_agree_with_the_tensor_library() {
+        let home_device = Device::flex().autodiff();
+        for (images, channels) in [(1, 32), (5, 96), (70, 64)] {
+            let (gain, offset) = (random([channels], &home_device), random([channels], &home_device));
+            let modulation = random([images, 2 * channels], &home_device);
+            let all = |values: &Tensor<1>| values.clone().reshape([1, channels]).expand([images, channels]);
+            let half = |first: usize| modulation.clone().slice([0..images, first..first + channels]);
+            let factor = half(0) + 1.0;
+            let plain: Tensor<3> = Tensor::stack(vec![all(&gain), all(&offset)], 0);
+            let both: Tensor<3> = Tensor::stack(vec![all(&gain) * factor.clone(), all(&offset) * factor + half(channels)], 0);
+            let want = passes(&both, [&by(&gain), &by(&offset), &by(&modulation)]);
+            let want_plain = passes(&plain, [&by(&gain), &by(&offset), &by(&gain)]);
+            for device in devices().into_iter().filter(multiplies) {
+                let (gain, offset, modulation) = (moved(&gain, &device), moved(&offset, &device), moved(&modulation, &device));
+                let got =
+                    passes(&modulated(gain.clone(), offset.clone(), modulation.clone()), [&by(&gain), &by(&offset), &by(&modulation)]);
+                compare(&format!("{images} images, {channels} channels"), home(got), want.clone());
+                let got = passes(&affine(gain.clone(), offset.clone(), images), [&by(&gain), &by(&offset), &by(&gain)]);
+                compare(&format!("{images} images, {channels} channels, no modulation"), home(got), want_plain.clone());
             }
         }
     }

@@ -87,11 +87,9 @@ impl ResBlock {
 
     pub fn forward(&self, x: Map, conditions: &Conditions) -> Map {
         let h = self.in_conv.apply(self.resampled(self.in_norm.of(x.clone()).silu()));
-        let [scale, shift] = halves(self.time.forward(conditions.time.clone()));
-        let mut h = self.out_norm.of(h).then(scale, shift);
+        let mut h = self.out_norm.of(h).then(self.time.forward(conditions.time.clone()));
         if let (Some(layer), Some(z)) = (&self.latent, &conditions.latent) {
-            let [scale, shift] = halves(layer.forward(z.clone()));
-            h = h.then(scale, shift);
+            h = h.then(layer.forward(z.clone()));
         }
         let h = self.out_conv.apply(h.silu());
         let x = self.resampled(x);
@@ -100,11 +98,6 @@ impl ResBlock {
             None => x + h,
         }
     }
-}
-
-fn halves(x: Tensor<2>) -> [Tensor<2>; 2] {
-    let [n, c] = x.dims();
-    [x.clone().slice([0..n, 0..c / 2]), x.slice([0..n, c / 2..c])]
 }
 
 /// What modulates the residual blocks: the embeddings of the timestep and of the semantic latent, both already through SiLU,

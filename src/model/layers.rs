@@ -142,20 +142,22 @@ pub(super) fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, compute: Optio
 /// Group norm ends in one, the time embedding multiplies another on top and the semantic latent a third (paper, equation 12), so
 /// they are combined on vectors first and the feature map is touched once.
 #[derive(Debug, Clone)]
-pub struct Affine {
-    pub scale: Tensor<2>,
-    pub shift: Tensor<2>,
+struct Affine {
+    scale: Tensor<2>,
+    shift: Tensor<2>,
 }
 
 impl Affine {
-    /// This map followed by `x * (1 + scale) + shift`.
-    pub fn then(self, scale: Tensor<2>, shift: Tensor<2>) -> Self {
-        let scale = scale + 1.0;
+    /// This map followed by `x * (1 + scale) + shift`, scale and shift being the halves of a modulation, `[batch, 2 * channel]`.
+    fn then(self, modulation: Tensor<2>) -> Self {
+        let [n, c] = self.scale.dims();
+        let scale = modulation.clone().slice([0..n, 0..c]) + 1.0;
+        let shift = modulation.slice([0..n, c..2 * c]);
         Self { scale: self.scale * scale.clone(), shift: self.shift * scale + shift }
     }
 
     /// `[batch, channel, height, width]`, same out.
-    pub fn apply(self, x: Tensor<4>) -> Tensor<4> {
+    fn apply(self, x: Tensor<4>) -> Tensor<4> {
         let [n, c] = self.scale.dims();
         x * self.scale.reshape([n, c, 1, 1]) + self.shift.reshape([n, c, 1, 1])
     }
@@ -178,31 +180,7 @@ impl GroupNorm {
 
     /// The normalisation of this map, to be applied to it by [`Normalised::forward`] or [`Normalised::silu`].
     pub fn of(&self, x: Map) -> Normalised {
-        let [n, c, ..] = x.dims();
-        let affine = match x.channels_last() {
-            // The rest is part of the same operation.
-            Some(_) => {
-                let [scale, shift] = [&self.weight, &self.bias].map(|param| param.val().reshape([1, c]).expand([n, c]));
-                Affine { scale, shift }
-            }
-            None => self.affine(&x.clone().into_tensor()),
-        };
-        Normalised { x, affine }
-    }
-
-    /// The normalisation of this `[batch, channel, height, width]` as a per-channel map, not yet applied.
-    fn affine(&self, x: &Tensor<4>) -> Affine {
-        let [n, c, h, w] = x.dims();
-        let per_group = c / GROUPS;
-        let grouped = x.clone().reshape([n, GROUPS, per_group * h * w]);
-        let mean = grouped.clone().mean_dim(2);
-        let centred = grouped - mean.clone();
-        let variance = (centred.clone() * centred).mean_dim(2);
-        let inverse = (variance + 1e-5).sqrt().recip();
-        let weight = self.weight.val().reshape([1, GROUPS, per_group]);
-        let scale = inverse * weight;
-        let shift = self.bias.val().reshape([1, GROUPS, per_group]) - mean * scale.clone();
-        Affine { scale: scale.reshape([n, c]), shift: shift.reshape([n, c]) }
+        Normalised { x, gain: self.weight.val(), offset: self.bias.val(), modulations: vec![] }
     }
 
     pub fn channels(&self) -> usize {
@@ -214,14 +192,16 @@ impl GroupNorm {
 #[derive(Debug, Clone)]
 pub struct Normalised {
     x: Map,
-    /// What is left to do: all of it, or all but the normalisation, by the order of the map.
-    affine: Affine,
+    gain: Tensor<1>,
+    offset: Tensor<1>,
+    modulations: Vec<Tensor<2>>,
 }
 
 impl Normalised {
-    /// As [`Affine::then`].
-    pub fn then(self, scale: Tensor<2>, shift: Tensor<2>) -> Self {
-        Self { affine: self.affine.then(scale, shift), x: self.x }
+    /// Followed by `x * (1 + scale) + shift`, scale and shift being the halves of a modulation, `[batch, 2 * channel]`.
+    pub fn then(mut self, modulation: Tensor<2>) -> Self {
+        self.modulations.push(modulation);
+        self
     }
 
     pub fn forward(self) -> Map {
@@ -234,12 +214,46 @@ impl Normalised {
     }
 
     fn finish(self, with_silu: bool) -> Map {
-        let Self { x, affine } = self;
-        match x.channels_last() {
-            Some(values) => x.with(autodiff::norm(values.clone(), affine.scale, affine.shift, with_silu)),
-            None => x.through(|x| if with_silu { silu(affine.apply(x)) } else { affine.apply(x) }),
+        match self.x.channels_last().cloned() {
+            Some(values) => {
+                let x = self.x.clone();
+                x.with(autodiff::norm(values, self.after(), with_silu))
+            }
+            None => {
+                let x = self.x.clone().into_tensor();
+                let affine = self.modulations.into_iter().fold(normalisation(&x, self.gain, self.offset), Affine::then);
+                self.x.through(|x| if with_silu { silu(affine.apply(x)) } else { affine.apply(x) })
+            }
         }
     }
+
+    /// What is left to do where the normalisation is part of an operation: see [`autodiff::norm`].
+    fn after(self) -> Tensor<3> {
+        let [n, c, ..] = self.x.dims();
+        match &self.modulations[..] {
+            [] if autodiff::multiplies(&self.gain.device()) => autodiff::affine(self.gain, self.offset, n),
+            [modulation] if autodiff::multiplies(&self.gain.device()) => autodiff::modulated(self.gain, self.offset, modulation.clone()),
+            _ => {
+                let [scale, shift] = [self.gain, self.offset].map(|values| values.reshape([1, c]).expand([n, c]));
+                let Affine { scale, shift } = self.modulations.into_iter().fold(Affine { scale, shift }, Affine::then);
+                Tensor::stack(vec![scale, shift], 0)
+            }
+        }
+    }
+}
+
+/// Group norm of this `[batch, channel, height, width]` as a per-channel map, not yet applied.
+fn normalisation(x: &Tensor<4>, gain: Tensor<1>, offset: Tensor<1>) -> Affine {
+    let [n, c, h, w] = x.dims();
+    let per_group = c / GROUPS;
+    let grouped = x.clone().reshape([n, GROUPS, per_group * h * w]);
+    let mean = grouped.clone().mean_dim(2);
+    let centred = grouped - mean.clone();
+    let variance = (centred.clone() * centred).mean_dim(2);
+    let inverse = (variance + 1e-5).sqrt().recip();
+    let scale = inverse * gain.reshape([1, GROUPS, per_group]);
+    let shift = offset.reshape([1, GROUPS, per_group]) - mean * scale.clone();
+    Affine { scale: scale.reshape([n, c]), shift: shift.reshape([n, c]) }
 }
 
 /// The sinusoidal embedding of timesteps: `cos` half first, then `sin`; `[batch]` to `[batch, width]`.

@@ -9,6 +9,7 @@
 
 use burn::backend::Autodiff;
 use burn::backend::Backend;
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -26,7 +27,7 @@ use burn_cubecl::{Cube, CubeBackend};
 use super::product::{Matrices, Size};
 use super::surface::{Surface, channels, extent, values};
 use super::winograd::{self, ELEMENTS, TILE};
-use crate::model::autodiff::{TrainedLayers, with_channels};
+use crate::model::autodiff::{Affines, TrainedLayers, with_channels};
 use crate::model::layers::GROUPS;
 
 /// Values that there may be in Winograd's domain at a time, unless they are one image's: 256 MB. Larger batches go in parts, as do those of
@@ -67,14 +68,14 @@ impl Layout {
     }
 }
 
-/// Group norm over 32 groups, epsilon 1e-5, then `x * scale + shift` (`[image, channel]` each) and if so asked SiLU. The groups are along x,
-/// several a cube, images along y.
+/// Group norm over 32 groups, epsilon 1e-5, then `x * scale + shift` (`affine`: all images' scales, `[image, channel]`, then their shifts)
+/// and if so asked SiLU. The groups are along x, several a cube, images along y.
 #[cube(launch)]
 fn normalise(
     x: &[Abreast],
-    scale: &[Abreast],
-    shift: &[Abreast],
+    affine: &[Abreast],
     y: &mut [Abreast],
+    images: u32,
     positions: u32,
     #[comptime] layout: Layout,
     #[comptime] silu: bool,
@@ -84,7 +85,7 @@ fn normalise(
     let (own, base) = place(positions, layout);
     let moments = moments(x, &mut lines, &mut channels, base, positions, layout);
     let (mean, rest, inverse) = (moments[0usize], moments[1usize], moments[2usize]);
-    let (factor, offset) = (scale[own], shift[own]);
+    let (factor, offset) = (affine[own], affine[own + (images * comptime!(layout.of_image())) as usize]);
     let mut row = UNIT_POS / comptime!(layout.across());
     while row < positions {
         let at = (base + row * comptime!(layout.of_image())) as usize;
@@ -216,16 +217,15 @@ fn before_silu(gradient: Abreast, value: Abreast, #[comptime] silu: bool) -> Abr
     result
 }
 
-/// The gradients of [`normalise`] by `x`, `scale` and `shift`.
+/// The gradients of [`normalise`] by `x` and `affine`.
 #[cube(launch)]
 fn normalise_back(
     x: &[Abreast],
-    scale: &[Abreast],
-    shift: &[Abreast],
+    affine: &[Abreast],
     gradient: &[Abreast],
     by_x: &mut [Abreast],
-    by_scale: &mut [Abreast],
-    by_shift: &mut [Abreast],
+    by_affine: &mut [Abreast],
+    images: u32,
     positions: u32,
     #[comptime] layout: Layout,
     #[comptime] silu: bool,
@@ -235,7 +235,8 @@ fn normalise_back(
     let (own, base) = place(positions, layout);
     let moments = moments(x, &mut lines, &mut channels, base, positions, layout);
     let (mean, rest, inverse) = (moments[0usize], moments[1usize], moments[2usize]);
-    let (factor, offset) = (scale[own], shift[own]);
+    let shifts = own + (images * comptime!(layout.of_image())) as usize;
+    let (factor, offset) = (affine[own], affine[shifts]);
     let line = UNIT_POS / comptime!(layout.across());
 
     let mut sum = Abreast::new(0.0f32);
@@ -252,8 +253,8 @@ fn normalise_back(
     let sum = of_lines(&mut lines, sum, layout);
     let product = of_lines(&mut lines, product, layout);
     if line == 0 {
-        by_shift[own] = sum;
-        by_scale[own] = product;
+        by_affine[own] = product;
+        by_affine[shifts] = sum;
     }
 
     // Mean and deviation hang on all of the group's values: what their gradients hang on in turn are these two means.
@@ -269,6 +270,80 @@ fn normalise_back(
         by_x[at] = inverse * (inner * factor - level - value * slope);
         row += comptime!(layout.lines);
     }
+}
+
+/// The map of a norm's channels for every image, as [`normalise`] takes it: the norm's own (`[channel]`), and if it is `modulated` that of
+/// the image on top, `x * (1 + scale) + shift` (`[image, 2 * channel]`).
+#[cube(launch)]
+fn affine(gain: &[f32], offset: &[f32], modulation: &[f32], affine: &mut [f32], images: u32, channels: u32, #[comptime] modulated: bool) {
+    let at = ABSOLUTE_POS as u32;
+    if at < images * channels {
+        let channel = at % channels;
+        let mut scale = gain[channel as usize];
+        let mut shift = offset[channel as usize];
+        if modulated {
+            let first = at / channels * 2 * channels + channel;
+            let factor = 1.0f32 + modulation[first as usize];
+            scale *= factor;
+            shift = shift * factor + modulation[(first + channels) as usize];
+        }
+        affine[ABSOLUTE_POS] = scale;
+        affine[(images * channels + at) as usize] = shift;
+    }
+}
+
+/// The gradients of [`affine`]. A cube has [`COLUMNS`] channels of all images.
+#[cube(launch)]
+fn affine_back(
+    gain: &[f32],
+    offset: &[f32],
+    modulation: &[f32],
+    gradient: &[f32],
+    by_gain: &mut [f32],
+    by_offset: &mut [f32],
+    by_modulation: &mut [f32],
+    images: u32,
+    channels: u32,
+    #[comptime] modulated: bool,
+) {
+    let units = comptime!((COLUMNS * ROWS) as usize);
+    let mut gains = Shared::<[f32]>::new_slice(units);
+    let mut offsets = Shared::<[f32]>::new_slice(units);
+    let channel = CUBE_POS_X * COLUMNS + UNIT_POS % COLUMNS;
+    let mut by_own_gain = 0.0f32;
+    let mut by_own_offset = 0.0f32;
+    let mut image = UNIT_POS / COLUMNS;
+    while image < images {
+        let by_scale = gradient[(image * channels + channel) as usize];
+        let by_shift = gradient[((images + image) * channels + channel) as usize];
+        let mut factor = 1.0f32;
+        if modulated {
+            let first = image * 2 * channels + channel;
+            factor += modulation[first as usize];
+            by_modulation[first as usize] = gain[channel as usize] * by_scale + offset[channel as usize] * by_shift;
+            by_modulation[(first + channels) as usize] = by_shift;
+        }
+        by_own_gain += factor * by_scale;
+        by_own_offset += factor * by_shift;
+        image += ROWS;
+    }
+    gains[UNIT_POS as usize] = by_own_gain;
+    offsets[UNIT_POS as usize] = by_own_offset;
+    sync_cube();
+    if UNIT_POS < COLUMNS {
+        by_gain[channel as usize] = of_column(&gains);
+        by_offset[channel as usize] = of_column(&offsets);
+    }
+}
+
+/// The sum of a cube's values in one column, by the unit that has it.
+#[cube]
+fn of_column(values: &Shared<[f32]>) -> f32 {
+    let mut sum = 0.0f32;
+    for row in 0..ROWS {
+        sum += values[(row * COLUMNS + UNIT_POS) as usize];
+    }
+    sum
 }
 
 /// Sums of every column of `x`, `[row, column]`, over so many rows at a time: `y`, `[part, column]`. Columns are multiples of 16.
@@ -288,11 +363,7 @@ fn totals(x: &[f32], y: &mut [f32], rows: u32, columns: u32, rows_a_part: u32) {
     shared[UNIT_POS as usize] = sum;
     sync_cube();
     if UNIT_POS < COLUMNS {
-        let mut sum = 0.0f32;
-        for row in 0..ROWS {
-            sum += shared[(row * COLUMNS + UNIT_POS) as usize];
-        }
-        y[(CUBE_POS_Y * columns + column) as usize] = sum;
+        y[(CUBE_POS_Y * columns + column) as usize] = of_column(&shared);
     }
 }
 
@@ -453,7 +524,55 @@ impl Surface {
         reshape(if parts > 1 { sum(&sums, parts, 1) } else { sums }, [columns].into())
     }
 
-    fn normalised(&self, x: &CubeTensor, scale: &CubeTensor, shift: &CubeTensor, silu: bool) -> CubeTensor {
+    /// `modulation`, or what stands in a kernel's place for it and is not read.
+    fn affine(&self, gain: CubeTensor, offset: CubeTensor, modulation: Option<CubeTensor>, images: usize) -> CubeTensor {
+        let [gain, offset] = [gain, offset].map(into_contiguous);
+        let (modulation, channels) = (modulation.map(into_contiguous), values(&gain));
+        let map = self.empty(&[2, images, channels], DType::F32);
+        let (count, dim) = self.for_each(images * channels);
+        affine::launch(
+            &self.client,
+            count,
+            dim,
+            gain.clone().into_buffer_arg(),
+            offset.into_buffer_arg(),
+            modulation.as_ref().unwrap_or(&gain).clone().into_buffer_arg(),
+            map.clone().into_buffer_arg(),
+            images as u32,
+            channels as u32,
+            modulation.is_some(),
+        );
+        map
+    }
+
+    /// The gradients by gains, offsets and, if there is one, the modulation.
+    fn affine_back(&self, gain: CubeTensor, offset: CubeTensor, modulation: Option<CubeTensor>, gradient: CubeTensor) -> [CubeTensor; 3] {
+        let [gain, offset, gradient] = [gain, offset, gradient].map(into_contiguous);
+        let modulation = modulation.map(into_contiguous);
+        let (images, channels) = (gradient.meta.shape()[1], values(&gain));
+        debug_assert!(channels.is_multiple_of(COLUMNS as usize));
+        let like = |tensor: &CubeTensor| self.empty(tensor.meta.shape(), DType::F32);
+        let found = [like(&gain), like(&offset), modulation.as_ref().map_or_else(|| self.empty(&[1], DType::F32), like)];
+        let [by_gain, by_offset, by_modulation] = found.clone();
+        affine_back::launch(
+            &self.client,
+            CubeCount::Static(channels as u32 / COLUMNS, 1, 1),
+            CubeDim::new_1d(COLUMNS * ROWS),
+            gain.clone().into_buffer_arg(),
+            offset.into_buffer_arg(),
+            modulation.as_ref().unwrap_or(&gain).clone().into_buffer_arg(),
+            gradient.into_buffer_arg(),
+            by_gain.into_buffer_arg(),
+            by_offset.into_buffer_arg(),
+            by_modulation.into_buffer_arg(),
+            images as u32,
+            channels as u32,
+            modulation.is_some(),
+        );
+        found
+    }
+
+    fn normalised(&self, x: &CubeTensor, affine: &CubeTensor, silu: bool) -> CubeTensor {
         let (batch, positions, channels) = extent(x);
         let y = self.empty(x.meta.shape(), DType::F32);
         let layout = self.layout(batch, positions, channels);
@@ -462,9 +581,9 @@ impl Surface {
             CubeCount::Static(GROUPS as u32 / layout.groups, batch as u32, 1),
             CubeDim::new_1d(layout.units()),
             x.clone().into_buffer_arg(),
-            scale.clone().into_buffer_arg(),
-            shift.clone().into_buffer_arg(),
+            affine.clone().into_buffer_arg(),
             y.clone().into_buffer_arg(),
+            batch as u32,
             positions as u32,
             layout,
             silu,
@@ -512,13 +631,27 @@ pub trait LayersBack: Backend {
     #[fusion(dtype = bias, shape = bias)]
     fn sums_by_column(gradient: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    #[fusion(meta = |x, scale, shift, _, _| (x.clone(), scale.clone(), shift.clone()))]
-    fn norm_by_all(
+    #[fusion(meta = |x, affine, _, _| (x.clone(), affine.clone()))]
+    fn norm_by_both(
         x: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
+        affine: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         silu: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(meta = |gain, offset, _| (gain.clone(), offset.clone()))]
+    fn affine_by_both(
+        gain: FloatTensor<Self>,
+        offset: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(meta = |gain, offset, modulation, _| (gain.clone(), offset.clone(), modulation.clone()))]
+    fn modulation_by_all(
+        gain: FloatTensor<Self>,
+        offset: FloatTensor<Self>,
+        modulation: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     #[fusion(meta = |gradient, weight| with_channels(gradient, weight.shape[1]))]
@@ -541,9 +674,9 @@ impl TrainedLayers for CubeBackend {
         on.filtered(&x, &on.filters(&weight, false), Some(&bias))
     }
 
-    fn trained_norm(x: CubeTensor, scale: CubeTensor, shift: CubeTensor, silu: bool) -> CubeTensor {
-        let [x, scale, shift] = [x, scale, shift].map(into_contiguous);
-        Surface::of(&x, DType::F32).normalised(&x, &scale, &shift, silu)
+    fn trained_norm(x: CubeTensor, affine: CubeTensor, silu: bool) -> CubeTensor {
+        let [x, affine] = [x, affine].map(into_contiguous);
+        Surface::of(&x, DType::F32).normalised(&x, &affine, silu)
     }
 
     fn trained_dense(x: CubeTensor, weight: CubeTensor, bias: CubeTensor) -> CubeTensor {
@@ -557,6 +690,17 @@ impl TrainedLayers for CubeBackend {
     fn trained_product(a: CubeTensor, b: CubeTensor) -> CubeTensor {
         let ([n, heads, rows, depth], [.., columns]) = (size(&a), size(&b));
         Surface::of(&a, DType::F32).products(&matrices(a), &matrices(b), [n, heads, rows, depth, columns])
+    }
+}
+
+impl Affines for CubeBackend {
+    fn trained_affine(gain: CubeTensor, offset: CubeTensor, images: usize) -> CubeTensor {
+        Surface::of(&gain, DType::F32).affine(gain, offset, None, images)
+    }
+
+    fn trained_modulation(gain: CubeTensor, offset: CubeTensor, modulation: CubeTensor) -> CubeTensor {
+        let images = modulation.meta.shape()[0];
+        Surface::of(&gain, DType::F32).affine(gain, offset, Some(modulation), images)
     }
 }
 
@@ -578,34 +722,41 @@ impl LayersBack for CubeBackend {
         Surface::of(&gradient, DType::F32).totals(&gradient)
     }
 
-    fn norm_by_all(
-        x: CubeTensor,
-        scale: CubeTensor,
-        shift: CubeTensor,
-        gradient: CubeTensor,
-        silu: bool,
-    ) -> (CubeTensor, CubeTensor, CubeTensor) {
-        let [x, scale, shift, gradient] = [x, scale, shift, gradient].map(into_contiguous);
+    fn norm_by_both(x: CubeTensor, affine: CubeTensor, gradient: CubeTensor, silu: bool) -> (CubeTensor, CubeTensor) {
+        let [x, affine, gradient] = [x, affine, gradient].map(into_contiguous);
         let on = Surface::of(&x, DType::F32);
         let (batch, positions, channels) = extent(&x);
-        let [by_x, by_scale, by_shift] = [&x, &scale, &shift].map(|like| on.empty(like.meta.shape(), DType::F32));
+        let [by_x, by_affine] = [&x, &affine].map(|like| on.empty(like.meta.shape(), DType::F32));
         let layout = on.layout(batch, positions, channels);
         normalise_back::launch(
             &on.client,
             CubeCount::Static(GROUPS as u32 / layout.groups, batch as u32, 1),
             CubeDim::new_1d(layout.units()),
             x.into_buffer_arg(),
-            scale.into_buffer_arg(),
-            shift.into_buffer_arg(),
+            affine.into_buffer_arg(),
             gradient.into_buffer_arg(),
             by_x.clone().into_buffer_arg(),
-            by_scale.clone().into_buffer_arg(),
-            by_shift.clone().into_buffer_arg(),
+            by_affine.clone().into_buffer_arg(),
+            batch as u32,
             positions as u32,
             layout,
             silu,
         );
-        (by_x, by_scale, by_shift)
+        (by_x, by_affine)
+    }
+
+    fn affine_by_both(gain: CubeTensor, offset: CubeTensor, gradient: CubeTensor) -> (CubeTensor, CubeTensor) {
+        let [by_gain, by_offset, _] = Surface::of(&gain, DType::F32).affine_back(gain, offset, None, gradient);
+        (by_gain, by_offset)
+    }
+
+    fn modulation_by_all(
+        gain: CubeTensor,
+        offset: CubeTensor,
+        modulation: CubeTensor,
+        gradient: CubeTensor,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        Surface::of(&gain, DType::F32).affine_back(gain, offset, Some(modulation), gradient).into()
     }
 
     fn dense_by_input(gradient: CubeTensor, weight: CubeTensor) -> CubeTensor {
@@ -641,11 +792,11 @@ impl<C: CheckpointStrategy> TrainedLayers for Autodiff<Cube, C> {
         CONVOLUTION.track::<C>(x, weight, bias)
     }
 
-    fn trained_norm(x: FloatTensor<Self>, scale: FloatTensor<Self>, shift: FloatTensor<Self>, silu: bool) -> FloatTensor<Self> {
-        let ((x, x_node), (scale, scale_node), (shift, shift_node)) = (x.into_parts(), scale.into_parts(), shift.into_parts());
-        let out = Cube::trained_norm(x.clone(), scale.clone(), shift.clone(), silu);
-        match Norm.prepare::<C>([x_node, scale_node, shift_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(([x, scale, shift], silu), out),
+    fn trained_norm(x: FloatTensor<Self>, affine: FloatTensor<Self>, silu: bool) -> FloatTensor<Self> {
+        let ((x, x_node), (affine, affine_node)) = (x.into_parts(), affine.into_parts());
+        let out = Cube::trained_norm(x.clone(), affine.clone(), silu);
+        match Norm.prepare::<C>([x_node, affine_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([x, affine], silu), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -718,18 +869,66 @@ impl Backward<Cube, 3> for Weighted {
 #[derive(Debug)]
 struct Norm;
 
-impl Backward<Cube, 3> for Norm {
-    /// Input, scale and shift, and whether there is SiLU.
-    type State = ([Lazy; 3], bool);
+impl Backward<Cube, 2> for Norm {
+    /// Input, scales and shifts, and whether there is SiLU.
+    type State = ([Lazy; 2], bool);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Cube>(&ops.node);
+        let ([x, affine], silu) = ops.state;
+        register(gradients, ops.parents.map(|node| Some(node?.id)), Cube::norm_by_both(x, affine, gradient, silu).into());
+    }
+}
+
+impl<C: CheckpointStrategy> Affines for Autodiff<Cube, C> {
+    fn trained_affine(gain: FloatTensor<Self>, offset: FloatTensor<Self>, images: usize) -> FloatTensor<Self> {
+        let ((gain, gain_node), (offset, offset_node)) = (gain.into_parts(), offset.into_parts());
+        let out = Cube::trained_affine(gain.clone(), offset.clone(), images);
+        match Affine.prepare::<C>([gain_node, offset_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([gain, offset], out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn trained_modulation(gain: FloatTensor<Self>, offset: FloatTensor<Self>, modulation: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((gain, gain_node), (offset, offset_node), (modulation, node)) =
+            (gain.into_parts(), offset.into_parts(), modulation.into_parts());
+        let out = Cube::trained_modulation(gain.clone(), offset.clone(), modulation.clone());
+        match Affine.prepare::<C>([gain_node, offset_node, node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([gain, offset, modulation], out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Affine;
+
+impl Backward<Cube, 2> for Affine {
+    type State = [Lazy; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Cube>(&ops.node);
+        let [gain, offset] = ops.state;
+        register(gradients, ops.parents.map(|node| Some(node?.id)), Cube::affine_by_both(gain, offset, gradient).into());
+    }
+}
+
+impl Backward<Cube, 3> for Affine {
+    type State = [Lazy; 3];
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<Cube>(&ops.node);
-        let ([x, scale, shift], silu) = ops.state;
-        let (by_x, by_scale, by_shift) = Cube::norm_by_all(x, scale, shift, gradient, silu);
-        for (node, found) in ops.parents.into_iter().zip([by_x, by_scale, by_shift]) {
-            if let Some(node) = node {
-                gradients.register::<Cube>(node.id, found);
-            }
+        let [gain, offset, modulation] = ops.state;
+        register(gradients, ops.parents.map(|node| Some(node?.id)), Cube::modulation_by_all(gain, offset, modulation, gradient).into());
+    }
+}
+
+/// Those that are wanted.
+fn register<const N: usize>(gradients: &mut Gradients, nodes: [Option<NodeId>; N], found: [Lazy; N]) {
+    for (node, found) in nodes.into_iter().zip(found) {
+        if let Some(node) = node {
+            gradients.register::<Cube>(node, found);
         }
     }
 }
