@@ -216,18 +216,18 @@ fn sum<M: Module>(network: &M, gradients: Vec<GradientsParams>) -> GradientsPara
 fn clip_factor<M: Module>(network: &M, gradients: &GradientsParams, limit: f64) -> Option<Tensor<1>> {
     struct Sum<'a> {
         gradients: &'a GradientsParams,
-        squares: Option<Squares>,
+        squares: Squares,
     }
     impl ModuleVisitor for Sum<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.squares.get_or_insert_with(|| Squares::new(&gradient.device())).add(gradient);
+                self.squares.add(gradient);
             }
         }
     }
-    let mut sum = Sum { gradients, squares: None };
+    let mut sum = Sum { gradients, squares: Squares::default() };
     network.visit(&mut sum);
-    let norm = sum.squares?.total().sqrt();
+    let norm = sum.squares.total()?.sqrt();
     Some(((norm + 1e-6).recip() * limit).clamp_max(1.0))
 }
 

@@ -48,18 +48,52 @@ fn step(
     }
 }
 
+/// A unit's sum of squares, of values as far apart as there are units.
+#[cube]
+fn of_unit(x: &[f32], count: u32, #[comptime] units: u32) -> f32 {
+    let mut sum = 0.0f32;
+    let mut i = CUBE_POS_X * units + UNIT_POS;
+    // Not the buffer's length, which CUDA's is rounded up in.
+    while i < count {
+        sum += x[i as usize] * x[i as usize];
+        i += comptime!(units * SUMS as u32);
+    }
+    sum
+}
+
 /// A sum for each cube, added to what was there.
 #[cube(launch)]
 fn squares(x: &[f32], before: &[f32], after: &mut [f32], count: u32, #[comptime] units: u32) {
     let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
-    let stride = comptime!(units as usize * SUMS);
-    let mut sum = 0.0f32;
-    let mut i = CUBE_POS_X as usize * comptime!(units as usize) + UNIT_POS as usize;
-    // Not the buffer's length, which CUDA's is rounded up in.
-    while i < count as usize {
-        sum += x[i] * x[i];
-        i += stride;
+    let sum = of_cube(&mut shared, of_unit(x, count, units), units, false);
+    if UNIT_POS == 0 {
+        after[CUBE_POS_X as usize] = before[CUBE_POS_X as usize] + sum;
     }
+}
+
+/// The same of several.
+#[cube(launch)]
+fn squares_of_five(
+    a: &[f32],
+    b: &[f32],
+    c: &[f32],
+    d: &[f32],
+    e: &[f32],
+    before: &[f32],
+    after: &mut [f32],
+    of_a: u32,
+    of_b: u32,
+    of_c: u32,
+    of_d: u32,
+    of_e: u32,
+    #[comptime] units: u32,
+) {
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(units as usize));
+    let mut sum = of_unit(a, of_a, units);
+    sum += of_unit(b, of_b, units);
+    sum += of_unit(c, of_c, units);
+    sum += of_unit(d, of_d, units);
+    sum += of_unit(e, of_e, units);
     let sum = of_cube(&mut shared, sum, units, false);
     if UNIT_POS == 0 {
         after[CUBE_POS_X as usize] = before[CUBE_POS_X as usize] + sum;
@@ -92,6 +126,34 @@ impl AdamOps for CubeBackend {
             sums.into_buffer_arg(),
             after.clone().into_buffer_arg(),
             values(&gradient) as u32,
+            units,
+        );
+        after
+    }
+
+    fn add_squares_of_five(sums: CubeTensor, a: CubeTensor, b: CubeTensor, c: CubeTensor, d: CubeTensor, e: CubeTensor) -> CubeTensor {
+        let ([a, b, c, d, e], sums) = ([a, b, c, d, e].map(into_contiguous), into_contiguous(sums));
+        let on = Surface::of(&sums, DType::F32);
+        let after = on.empty(&[SUMS], DType::F32);
+        let counts = [&a, &b, &c, &d, &e].map(|tensor| values(tensor) as u32);
+        let [of_a, of_b, of_c, of_d, of_e] = counts;
+        let units = on.units((counts.into_iter().max().unwrap_or_default() as usize).div_ceil(SUMS));
+        squares_of_five::launch(
+            &on.client,
+            CubeCount::Static(SUMS as u32, 1, 1),
+            CubeDim::new_1d(units),
+            a.into_buffer_arg(),
+            b.into_buffer_arg(),
+            c.into_buffer_arg(),
+            d.into_buffer_arg(),
+            e.into_buffer_arg(),
+            sums.into_buffer_arg(),
+            after.clone().into_buffer_arg(),
+            of_a,
+            of_b,
+            of_c,
+            of_d,
+            of_e,
             units,
         );
         after
