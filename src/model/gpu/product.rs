@@ -34,16 +34,18 @@ pub struct Tile {
     columns: u32,
     /// How much of the depth is in shared memory at a time.
     depth: u32,
+    /// Whether what comes next is read while that is worked on.
+    ahead: bool,
 }
 
 impl Tile {
     /// Half as deep as others, for all of them have to fit into the memory that every card has for a cube.
-    const HUGE: Self = Self { down: 16, across: 16, rows: 8, columns: 8, depth: 8 };
-    const LARGE: Self = Self { down: 16, across: 16, rows: 8, columns: 4, depth: 16 };
-    const MEDIUM: Self = Self { down: 8, across: 8, rows: 8, columns: 8, depth: 16 };
-    const SMALL: Self = Self { down: 8, across: 8, rows: 4, columns: 4, depth: 32 };
+    const HUGE: Self = Self { down: 16, across: 16, rows: 8, columns: 8, depth: 8, ahead: true };
+    const LARGE: Self = Self { down: 16, across: 16, rows: 8, columns: 4, depth: 16, ahead: false };
+    const MEDIUM: Self = Self { down: 8, across: 8, rows: 8, columns: 8, depth: 16, ahead: false };
+    const SMALL: Self = Self { down: 8, across: 8, rows: 4, columns: 4, depth: 32, ahead: false };
 
-    pub const ALL: [Self; 4] = [Self::HUGE, Self::LARGE, Self::MEDIUM, Self::SMALL];
+    pub const ALL: [Self; 5] = [Self::HUGE, Self { ahead: true, ..Self::LARGE }, Self::LARGE, Self::MEDIUM, Self::SMALL];
 
     const fn units(self) -> u32 {
         self.down * self.across
@@ -98,6 +100,101 @@ fn of_patch<E: Float>(x: &[E], row: u32, at: u32, #[comptime] patches: Patches) 
     value
 }
 
+/// Where a matrix's values lie: a line (a row of the left one, a column of the right one) is this far from the next, as is a step along it,
+/// which is one of the depth.
+#[derive(CubeType, Clone, Copy)]
+struct Lines {
+    base: u32,
+    across: u32,
+    along: u32,
+    /// The first that is this cube's, and how many there are.
+    first: u32,
+    count: u32,
+}
+
+/// How a cube's units read a strip of a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Strip {
+    units: u32,
+    /// Fours of lines, and the depth.
+    fours: u32,
+    depth: u32,
+    /// Whether neighbours in memory are along a line: neighbouring units read these.
+    along: bool,
+    /// Whether all that blocks cover is there.
+    whole: bool,
+    patches: Option<Patches>,
+}
+
+impl Strip {
+    /// Fours that a unit reads.
+    fn of_unit(self) -> u32 {
+        self.fours * self.depth / self.units
+    }
+
+    /// From one step of the depth to the next in shared memory. One more than is needed, so that units that write one below the other do
+    /// not wait for each other.
+    fn line(self) -> u32 {
+        self.fours + 1
+    }
+}
+
+/// The four, and the step of the depth, that this unit reads as its `i`th.
+#[cube]
+fn place(#[comptime] i: u32, #[comptime] strip: Strip) -> (u32, u32) {
+    let index = UNIT_POS + comptime!(i * strip.units);
+    if strip.along {
+        (index / comptime!(strip.depth), index % comptime!(strip.depth))
+    } else {
+        (index % comptime!(strip.fours), index / comptime!(strip.fours))
+    }
+}
+
+/// What this unit reads of the strip from a step of the depth on, into `staged`.
+#[cube]
+fn read<E: Float>(x: &[E], lines: &Lines, from: u32, end: u32, staged: &Sequence<RuntimeCell<Abreast>>, #[comptime] strip: Strip) {
+    #[unroll]
+    for i in 0..comptime!(strip.of_unit()) {
+        let (four, step) = place(i, strip);
+        let at = from + step;
+        let mut value = Abreast::new(0.0f32);
+        #[unroll]
+        for k in 0..ABREAST {
+            let line = lines.first + four * ABREAST + k;
+            if strip.whole || (line < lines.count && at < end) {
+                if comptime!(strip.patches.is_some()) {
+                    value.insert(comptime!(k as usize), of_patch(x, line, at, comptime!(strip.patches.unwrap())));
+                } else {
+                    let of_line = x[(lines.base + line * lines.across + at * lines.along) as usize];
+                    value.insert(comptime!(k as usize), f32::cast_from(of_line));
+                }
+            }
+        }
+        staged.index(comptime!(i as usize)).store(value);
+    }
+}
+
+/// Puts what [`read`] read where the cube finds it.
+#[cube]
+fn put(staged: &Sequence<RuntimeCell<Abreast>>, shared: &mut Shared<[Abreast]>, #[comptime] strip: Strip) {
+    #[unroll]
+    for i in 0..comptime!(strip.of_unit()) {
+        let (four, step) = place(i, strip);
+        shared[(step * comptime!(strip.line()) + four) as usize] = staged.index(comptime!(i as usize)).read();
+    }
+}
+
+/// Variables of their own, not an array, of which a driver may make memory.
+#[cube]
+fn variables(#[comptime] count: u32) -> Sequence<RuntimeCell<Abreast>> {
+    let mut cells = Sequence::<RuntimeCell<Abreast>>::new();
+    #[unroll]
+    for _ in 0..count {
+        cells.push(RuntimeCell::<Abreast>::new(Abreast::new(0.0f32)));
+    }
+    cells
+}
+
 /// `a` times `b`, for every matrix of a batch (along z), with a bias by column if it is `biased`: `out`, `[batch, part, row, column]`, where
 /// a part is of so much of the depth. Cubes along x go down; those along y across, and for every strip of columns through the parts.
 #[cube(launch)]
@@ -118,84 +215,58 @@ fn multiply<E: Float, O: Float>(
     b_row: u32,
     b_column: u32,
     #[comptime] tile: Tile,
-    #[comptime] patches: Option<Patches>,
-    #[comptime] a_down: bool,
-    #[comptime] b_down: bool,
-    #[comptime] whole: bool,
+    #[comptime] of_a: Strip,
+    #[comptime] of_b: Strip,
     #[comptime] biased: bool,
     #[define(E, O)] _types: [ElemType; 2],
 ) {
-    let (units, strip) = comptime!((tile.units(), tile.depth));
-    // Fours, in whole blocks and of a unit.
-    let (height, width) = comptime!((tile.height() / ABREAST, tile.width() / ABREAST));
+    let strip = comptime!(tile.depth);
+    // Fours of a unit.
     let (of_rows, of_columns) = comptime!((tile.rows / ABREAST, tile.columns / ABREAST));
-    // One more than is needed, so that units that write one below the other do not wait for each other.
-    let (left_line, right_line) = comptime!((height + 1, width + 1));
-    let mut left = Shared::<[Abreast]>::new_slice(comptime!((strip * left_line) as usize));
-    let mut right = Shared::<[Abreast]>::new_slice(comptime!((strip * right_line) as usize));
-    // Variables of their own, not an array, of which a driver may make memory.
-    let mut sums = Sequence::<RuntimeCell<Abreast>>::new();
-    #[unroll]
-    for _ in 0..comptime!(tile.rows * of_columns) {
-        sums.push(RuntimeCell::<Abreast>::new(Abreast::new(0.0f32)));
-    }
+    let mut left = Shared::<[Abreast]>::new_slice(comptime!((strip * of_a.line()) as usize));
+    let mut right = Shared::<[Abreast]>::new_slice(comptime!((strip * of_b.line()) as usize));
+    let sums = variables(comptime!(tile.rows * of_columns));
+    let (next_left, next_right) = (variables(comptime!(of_a.of_unit())), variables(comptime!(of_b.of_unit())));
 
     let (unit_row, unit_column) = (UNIT_POS / comptime!(tile.across), UNIT_POS % comptime!(tile.across));
     let first_row = CUBE_POS_X * comptime!(tile.height());
     let first_column = CUBE_POS_Y / parts * comptime!(tile.width());
     let part = CUBE_POS_Y % parts;
-    let (a_base, b_base) = (CUBE_POS_Z * a_batch, CUBE_POS_Z * b_batch);
+    let rows_of_a = Lines { base: CUBE_POS_Z * a_batch, across: a_row, along: a_column, first: first_row, count: rows };
+    let columns_of_b = Lines { base: CUBE_POS_Z * b_batch, across: b_column, along: b_row, first: first_column, count: columns };
     let mut first = part * depth_a_part;
     let end = min(first + depth_a_part, depth);
 
+    if comptime!(tile.ahead) {
+        read(a, &rows_of_a, first, end, &next_left, of_a);
+        read(b, &columns_of_b, first, end, &next_right, of_b);
+    }
     while first < end {
-        #[unroll]
-        for i in 0..comptime!(height * strip / units) {
-            let index = UNIT_POS + i * units;
-            // Neighbours read what lies side by side.
-            let (four, at) = if a_down { (index % height, index / height) } else { (index / strip, index % strip) };
-            let mut value = Abreast::new(0.0f32);
-            #[unroll]
-            for k in 0..ABREAST {
-                let row = first_row + four * ABREAST + k;
-                if whole || (row < rows && first + at < end) {
-                    if comptime!(patches.is_some()) {
-                        value.insert(comptime!(k as usize), of_patch(a, row, first + at, comptime!(patches.unwrap())));
-                    } else {
-                        let x = a[(a_base + row * a_row + (first + at) * a_column) as usize];
-                        value.insert(comptime!(k as usize), f32::cast_from(x));
-                    }
-                }
-            }
-            left[(at * left_line + four) as usize] = value;
+        if comptime!(!tile.ahead) {
+            read(a, &rows_of_a, first, end, &next_left, of_a);
+            read(b, &columns_of_b, first, end, &next_right, of_b);
         }
-        #[unroll]
-        for i in 0..comptime!(width * strip / units) {
-            let index = UNIT_POS + i * units;
-            let (four, at) = if b_down { (index / strip, index % strip) } else { (index % width, index / width) };
-            let mut value = Abreast::new(0.0f32);
-            #[unroll]
-            for k in 0..ABREAST {
-                let column = first_column + four * ABREAST + k;
-                if whole || (column < columns && first + at < end) {
-                    let x = b[(b_base + (first + at) * b_row + column * b_column) as usize];
-                    value.insert(comptime!(k as usize), f32::cast_from(x));
-                }
-            }
-            right[(at * right_line + four) as usize] = value;
-        }
+        put(&next_left, &mut left, of_a);
+        put(&next_right, &mut right, of_b);
         sync_cube();
+        first += strip;
+        if comptime!(tile.ahead) {
+            if first < end {
+                read(a, &rows_of_a, first, end, &next_left, of_a);
+                read(b, &columns_of_b, first, end, &next_right, of_b);
+            }
+        }
         // In full: a loop costs as much as what is in it.
         #[unroll]
         for at in 0..strip {
             let mut of_right = Sequence::<Abreast>::new();
             #[unroll]
             for j in 0..of_columns {
-                of_right.push(right[(comptime!(at * right_line + j * tile.across) + unit_column) as usize]);
+                of_right.push(right[(comptime!(at * of_b.line() + j * tile.across) + unit_column) as usize]);
             }
             #[unroll]
             for i in 0..of_rows {
-                let of_left = left[(comptime!(at * left_line + i * tile.down) + unit_row) as usize];
+                let of_left = left[(comptime!(at * of_a.line() + i * tile.down) + unit_row) as usize];
                 #[unroll]
                 for k in 0..ABREAST {
                     let factor = Abreast::new(of_left.extract(comptime!(k as usize)));
@@ -208,7 +279,6 @@ fn multiply<E: Float, O: Float>(
             }
         }
         sync_cube();
-        first += strip;
     }
 
     #[unroll]
@@ -219,7 +289,7 @@ fn multiply<E: Float, O: Float>(
             #[unroll]
             for k in 0..ABREAST {
                 let column = first_column + (unit_column + j * comptime!(tile.across)) * ABREAST + k;
-                if whole || (row < rows && column < columns) {
+                if of_a.whole || (row < rows && column < columns) {
                     let sum = sums.index(comptime!((i * of_columns + j) as usize)).read();
                     let mut value = sum.extract(comptime!(k as usize));
                     if biased {
@@ -400,12 +470,12 @@ impl Surface {
     fn launch(&self, a: &Matrices, b: &Matrices, size: Size, bias: Option<&CubeTensor>, out: &CubeTensor, tile: Tile, parts: usize) {
         debug_assert_eq!(a.values.dtype, b.values.dtype);
         // Whole strips, so that none but the last is cut.
-        let strip = tile.depth as usize;
-        let depth_a_part = size.depth.div_ceil(parts).div_ceil(strip) * strip;
+        let depth_a_part = size.depth.div_ceil(parts).next_multiple_of(tile.depth as usize);
         let across = size.columns.div_ceil(tile.width() as usize) * parts;
         let whole = [(size.rows, tile.height()), (size.columns, tile.width()), (size.depth, tile.depth)]
             .iter()
             .all(|(length, of_block)| length.is_multiple_of(*of_block as usize));
+        let strip = Strip { units: tile.units(), fours: 0, depth: tile.depth, along: false, whole, patches: None };
         let steps = |m: &Matrices| m.steps.map(|step| step as u32);
         let ([a_batch, a_row, a_column], [b_batch, b_row, b_column]) = (steps(a), steps(b));
         multiply::launch(
@@ -428,10 +498,8 @@ impl Surface {
             b_row,
             b_column,
             tile,
-            a.patches,
-            a.goes_down(),
-            b.goes_down(),
-            whole,
+            Strip { fours: tile.height() / ABREAST, along: !a.goes_down(), patches: a.patches, ..strip },
+            Strip { fours: tile.width() / ABREAST, along: b.goes_down(), ..strip },
             bias.is_some(),
             types([b.values.dtype, out.dtype]),
         );
