@@ -1,5 +1,5 @@
 //! The networks on a graphics card, each as one operation of the tensor library: the same weights and the same mathematics as the modules
-//! in [`crate::model`], in a quarter of the kernels. Training uses the modules, whose layers are in [`training`].
+//! in [`crate::model`], in a quarter of the kernels. Training uses the modules, whose layers are in [`training`] and [`norm`].
 //!
 //! A card spends most of a small network's time on being told what to do next, so what counts is the number of kernels that a step
 //! starts:
@@ -17,6 +17,7 @@ mod adam;
 mod encoder;
 mod kernels;
 mod network;
+mod norm;
 mod operation;
 mod plans;
 mod product;
