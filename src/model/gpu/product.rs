@@ -413,12 +413,17 @@ impl Size {
     /// That one, and all others that may be faster.
     pub fn plans(self) -> Vec<Plan> {
         let mut plans = vec![self.plan()];
-        // Nothing but the smallest where half of a tile would lie beside the result.
-        let fits = |tile: Tile| tile == Tile::SMALL || (self.rows > tile.height() as usize / 2 && self.columns > tile.width() as usize / 2);
+        // Nothing but the smallest where half of a tile would lie beside the result, and not that where it is one of very many.
+        let fits = |tile: Tile| match tile {
+            Tile::SMALL => self.cubes(tile) < 64 * CUBES,
+            _ => self.rows > tile.height() as usize / 2 && self.columns > tile.width() as usize / 2,
+        };
         for tile in Tile::ALL.into_iter().filter(|tile| fits(*tile)) {
-            let parts = self.parts(tile);
-            for parts in [parts, 1, parts / 2, (2 * parts).min(self.most_parts())] {
-                let plan = Plan { tile, parts: parts.max(1) };
+            let usual = self.parts(tile);
+            // Where one is enough for a busy card, two are only more work.
+            let more = if usual > 1 { (2 * usual).min(self.most_parts()) } else { 1 };
+            for parts in [usual, 1, usual.div_ceil(2), more] {
+                let plan = Plan { tile, parts };
                 if !plans.contains(&plan) {
                     plans.push(plan);
                 }
