@@ -1,6 +1,7 @@
 //! One photo under one model: the steps that the engine thread and the command line share.
 
 use std::path::Path;
+use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
@@ -105,6 +106,9 @@ pub struct WarmStart {
     x_t: Tensor<4>,
 }
 
+/// How long a card looks for faster ways in one go, about: who comes with an edit meanwhile waits for as long.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// From which step of the inversion a preview of 1, 2, 3 and 4 steps starts: where it agrees best with a hundred steps, by the row
 /// `agreement` of `evaluate`. Longer previews do best from `x_T`.
 const WARM_STARTS: [usize; 4] = [10, 10, 13, 13];
@@ -145,29 +149,43 @@ impl Editor {
         *self.model.device() == Device::flex()
     }
 
-    /// Passes of [`Editor::rehearse`].
+    /// Passes of [`Editor::rehearse`] and [`Editor::look`]: 0 encodes, 1 takes a guided step, 2 takes one of two pictures at once.
     pub const REHEARSALS: usize = 3;
 
-    /// One of the passes that editing needs, on nothing: a device that compiles its kernels at first use, and where it has a choice
-    /// looks for the fastest, has then done so.
-    /// Pass 0 encodes, 1 takes a guided step, 2 takes one of two pictures at once.
+    /// One of the passes that editing needs, on nothing: a device that compiles its kernels at first use has then done so.
     pub fn rehearse(&self, pass: usize) -> Result<(), EditError> {
+        self.pass(pass)?;
+        // A card's second pass is recorded.
+        if pass > 0 { self.pass(pass) } else { Ok(()) }
+    }
+
+    /// Has a card look for the fastest way to compute what is in such a pass, for about [`LOOK`]. Whether nothing is left to look for: what
+    /// was found also holds for later starts.
+    pub fn look(&self, pass: usize) -> Result<bool, EditError> {
+        // A program that plays a card has one way for everything.
+        if self.model.device().identity().is_none_or(|identity| identity.physical.is_none()) {
+            return Ok(true);
+        }
+        let looking = gpu::look(LOOK);
+        self.pass(pass)?;
+        let (found_all, found_some) = (looking.found_all(), looking.found_some());
+        drop(looking);
+        if found_some {
+            self.rehearse(pass)?;
+        }
+        Ok(found_all)
+    }
+
+    fn pass(&self, pass: usize) -> Result<(), EditError> {
         let side = self.model.config.image_size;
-        let (z, batch) = (vec![0.0; self.model.config.latent_dim], pass.max(1));
-        let looking = gpu::look();
         let seen = match pass {
             0 => values(self.model.semantic_latent(self.image_tensor(vec![0.0; 3 * side * side], 1)))?,
-            _ => {
+            batch => {
                 let noise = Tensor::cat(vec![self.noise(0); batch], 0);
                 let timesteps = vec![self.model.schedule.len() - 1; batch];
-                let step = || {
-                    let (eps, gradient) = self.model.guided(noise.clone(), &timesteps, self.latent_tensor(z.repeat(batch), batch));
-                    values(eps + gradient)
-                };
-                // A card's second pass is recorded.
-                step()?;
-                drop(looking);
-                step()?
+                let z = self.latent_tensor(vec![0.0; batch * self.model.config.latent_dim], batch);
+                let (eps, gradient) = self.model.guided(noise, &timesteps, z);
+                values(eps + gradient)?
             }
         };
         debug_assert!(!seen.is_empty());

@@ -34,6 +34,8 @@ const PREVIEW_BUDGET: Duration = Duration::from_millis(100);
 /// would have to wait for a step that is thrown away for it.
 const REST: Duration = Duration::from_millis(20);
 const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 1..=10;
+/// Passes that make a card ready.
+const TUNING: usize = 2 * Editor::REHEARSALS;
 
 pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends, bundle: PathBuf, device: DeviceChoice) {
     let mut worker = Worker::new(events, wake, device);
@@ -88,7 +90,7 @@ struct Worker {
     step_time: Option<Duration>,
     /// How long to wait for a request before work goes on.
     rest: Option<Duration>,
-    /// The next pass of [`Editor::rehearse`] after a model came to a graphics card.
+    /// After a model came to a graphics card: the next pass of [`Editor::rehearse`], and after these of [`Editor::look`].
     tuning: Option<usize>,
 }
 
@@ -345,7 +347,7 @@ impl Worker {
         self.tell(Event::ModelLoaded(Arc::new(editor.card.clone())));
         self.tuning = (!editor.is_on_cpu()).then_some(0);
         if self.tuning.is_some() {
-            self.tell(Event::Progress { job: Job::Tuning, done: 0, total: Editor::REHEARSALS });
+            self.tell(Event::Progress { job: Job::Tuning, done: 0, total: TUNING });
         }
         (self.editor, self.device) = (Some(editor), device);
         self.step_time = None;
@@ -603,7 +605,7 @@ impl Worker {
         }
         let inverting = self.inverting();
         let present_inverts = inverting.is_some_and(|i| Some(self.photos[i].id) == self.present);
-        if self.tuning.is_some() {
+        if self.tuning.is_some_and(|done| done < Editor::REHEARSALS) {
             self.guarded(Job::Tuning, Self::step_tuning);
         } else if self.active.is_some() {
             self.guarded(Job::Rendering, Self::step_render);
@@ -619,17 +621,22 @@ impl Worker {
             self.guarded(Job::Sampling, Self::step_sampling);
         } else if let Some(i) = inverting {
             self.guarded(Job::ReadingPhoto, |w| w.step_inversion(i));
+        } else if self.tuning.is_some() {
+            self.guarded(Job::Tuning, Self::step_tuning);
         }
     }
 
-    /// Has the device do one of the passes that editing needs.
+    /// Makes a card ready: for the passes that editing needs first, then, when there is nothing else to do, for doing them faster.
     fn step_tuning(&mut self) -> Result<(), EditError> {
         let (Some(editor), Some(done)) = (&self.editor, self.tuning.take()) else { return Ok(()) };
-        editor.rehearse(done)?;
-        let (done, total) = (done + 1, Editor::REHEARSALS);
-        if done < total {
+        let is_done = match done.checked_sub(Editor::REHEARSALS) {
+            None => editor.rehearse(done).map(|()| true)?,
+            Some(pass) => editor.look(pass)?,
+        };
+        let done = done + usize::from(is_done);
+        if done < TUNING {
             self.tuning = Some(done);
-            self.tell(Event::Progress { job: Job::Tuning, done, total });
+            self.tell(Event::Progress { job: Job::Tuning, done, total: TUNING });
         } else {
             self.tell(Event::Finished { job: Job::Tuning });
         }

@@ -396,7 +396,7 @@ impl<S: Stage> Sitting<'_, S> {
             let time = if cfg!(feature = "tuning") { "minutes at its first start" } else { "up to a minute" };
             self.say(format!("getting the card's kernels ready, which takes {time}"));
         }
-        let mut looking = (!self.tuned).then(gpu::look);
+        let mut looking = (!self.tuned).then(|| gpu::look(Duration::MAX));
         while !self.is_over(learner.step()) {
             let batch = loader.next_batch().ok_or_else(|| failed(self.folder, learner.step(), "a thread that prepares batches died"))?;
             let rate = learner.rate();

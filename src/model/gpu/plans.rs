@@ -7,11 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use burn::tensor::DType;
+use burn::tensor::{DType, StreamId};
 use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 
@@ -104,24 +103,76 @@ fn plans() -> MutexGuard<'static, Plans> {
     PLANS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Those who look. Not by thread: passes are told to a card from a thread of its own.
-static LOOKING: AtomicUsize = AtomicUsize::new(0);
+/// Somebody who looks.
+#[derive(Debug)]
+struct Look {
+    /// Where their passes are told to a card: that is another thread's business.
+    stream: StreamId,
+    /// No search begins afterwards.
+    until: Option<Instant>,
+    /// Whether there was a product left for another time.
+    left_some: bool,
+}
+
+static LOOKS: Mutex<Vec<Look>> = Mutex::new(Vec::new());
+
+/// Plans that were found for each stream since the program started: what was recorded there before is out of date when there are more.
+static FOUND: LazyLock<Mutex<HashMap<StreamId, u64>>> = LazyLock::new(Mutex::default);
+
+fn looks() -> MutexGuard<'static, Vec<Look>> {
+    LOOKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn found() -> MutexGuard<'static, HashMap<StreamId, u64>> {
+    FOUND.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// As long as it lives, products that are not known yet are worked out in several ways.
 #[must_use]
 #[derive(Debug)]
-pub struct Looking(());
+pub struct Looking {
+    stream: StreamId,
+    /// [`version`] when it began.
+    version: u64,
+}
 
-/// Finds the fastest way for all products that come while what it returns lives, and waits for the card at each. What was found is
-/// written down at the end; where it cannot be, it is found again next time.
-pub fn look() -> Looking {
-    LOOKING.fetch_add(1, Ordering::Relaxed);
-    Looking(())
+/// Finds the fastest way for all products that this thread has a card work out while what it returns lives, and waits for the card at
+/// each. After so long no more are begun. What was found is written down at the end; where it cannot be, it is found again next time.
+pub fn look(at_most: Duration) -> Looking {
+    let stream = StreamId::current();
+    looks().push(Look { stream, until: Instant::now().checked_add(at_most), left_some: false });
+    Looking { stream, version: version(stream) }
+}
+
+/// Whether the passes of this stream are looked at.
+pub fn is_looked_at(stream: StreamId) -> bool {
+    looks().iter().any(|look| look.stream == stream)
+}
+
+/// Goes up with every plan that is found for this stream.
+pub fn version(stream: StreamId) -> u64 {
+    found().get(&stream).copied().unwrap_or_default()
+}
+
+impl Looking {
+    /// Whether all was found that has been asked for until now.
+    pub fn found_all(&self) -> bool {
+        !looks().iter().any(|look| look.stream == self.stream && look.left_some)
+    }
+
+    /// Whether anything was found that had not been known.
+    pub fn found_some(&self) -> bool {
+        version(self.stream) != self.version
+    }
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        LOOKING.fetch_sub(1, Ordering::Relaxed);
+        let mut looks = looks();
+        if let Some(place) = looks.iter().rposition(|look| look.stream == self.stream) {
+            looks.remove(place);
+        }
+        drop(looks);
         let mut plans = plans();
         if let (true, Some(path)) = (plans.is_new, &*FILE)
             && let Err(e) = plans.write(path)
@@ -129,6 +180,16 @@ impl Drop for Looking {
             log::warn!("{}: the fastest kernels could not be noted: {e}", path.display());
         }
     }
+}
+
+/// Whether a search may begin. Where it is too late for one, that is remembered.
+fn may_search() -> bool {
+    let stream = StreamId::current();
+    looks().iter_mut().find(|look| look.stream == stream).is_some_and(|look| {
+        let is_early = look.until.is_none_or(|until| Instant::now() < until);
+        look.left_some |= !is_early;
+        is_early
+    })
 }
 
 impl Surface {
@@ -139,7 +200,7 @@ impl Surface {
         if let Some(plan) = known {
             return plan;
         }
-        if LOOKING.load(Ordering::Relaxed) == 0 || self.is_software() {
+        if self.is_software() || !may_search() {
             return product.size.plan();
         }
         let Some(plan) = self.fastest(product.size, work_out) else { return product.size.plan() };
@@ -147,6 +208,7 @@ impl Surface {
         let mut plans = plans();
         plans.cards.entry(card.clone()).or_default().insert(product, plan);
         plans.is_new = true;
+        *found().entry(StreamId::current()).or_default() += 1;
         plan
     }
 
@@ -199,6 +261,19 @@ mod tests {
         assert_eq!(with(90), Some(other));
         assert_eq!(fastest(plans.clone(), |plan| (plan != plans[0]).then_some(Duration::ZERO)), None, "there is nothing to compare with");
         assert_eq!(fastest(plans.clone(), |plan| (plan == plans[0]).then_some(Duration::ZERO)), Some(plans[0]));
+    }
+
+    #[test]
+    fn only_who_looks_searches_and_only_as_long_as_was_said() {
+        assert!(!may_search() && !is_looked_at(StreamId::current()));
+        let looking = look(Duration::MAX);
+        assert!(may_search() && looking.found_all());
+        assert!(std::thread::spawn(|| !may_search()).join().unwrap(), "another thread does not look");
+        drop(looking);
+        assert!(!may_search());
+        let looking = look(Duration::ZERO);
+        assert!(is_looked_at(StreamId::current()) && looking.found_all(), "nothing was asked for");
+        assert!(!may_search() && !looking.found_all());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use burn_cubecl::cubecl::client::{Client, Graph};
 use burn_cubecl::cubecl::server::ServerError;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::plans;
 use super::surface::{Rows, Surface};
 
 /// 32-bit values that a pass reads: a tensor, or a part of one.
@@ -59,7 +60,11 @@ enum State {
 
 /// The kinds of passes that there were, the last one at the end.
 #[derive(Debug, Default)]
-pub struct Recorder(VecDeque<(Kind, State)>);
+pub struct Recorder {
+    kinds: VecDeque<(Kind, State)>,
+    /// Of the plans that they were recorded with.
+    plans: u64,
+}
 
 impl Recorder {
     /// Recordings that are kept: their memory is nobody else's for as long.
@@ -67,13 +72,22 @@ impl Recorder {
     /// Attempts at one, before the card, or the library on it, counts as one that does not record.
     const ATTEMPTS: u8 = 3;
 
-    /// The pass from its recording; `None` the first time that there is one of this kind, or where it cannot be recorded.
+    /// The pass from its recording; `None` the first time that there is one of this kind, where it cannot be recorded, and while its products
+    /// are looked at.
     ///
     /// `pass` makes outputs of inputs and must do nothing but start kernels; all else that it reads has to live as long as this.
     pub fn repeat(&mut self, on: &Surface, inputs: &[Input], pass: impl Fn(&[CubeTensor]) -> Vec<CubeTensor>) -> Option<Vec<CubeTensor>> {
-        let kind = Kind { stream: StreamId::current(), shapes: inputs.iter().map(|input| input.shape.clone()).collect() };
-        let place = self.0.iter().position(|(known, _)| *known == kind);
-        let state = place.and_then(|place| self.0.remove(place)).map(|(_, state)| state);
+        let stream = StreamId::current();
+        if plans::is_looked_at(stream) {
+            return None;
+        }
+        let version = plans::version(stream);
+        if std::mem::replace(&mut self.plans, version) != version {
+            self.clear();
+        }
+        let kind = Kind { stream, shapes: inputs.iter().map(|input| input.shape.clone()).collect() };
+        let place = self.kinds.iter().position(|(known, _)| *known == kind);
+        let state = place.and_then(|place| self.kinds.remove(place)).map(|(_, state)| state);
         let (state, outputs) = match state {
             None => (State::Seen(0), None),
             Some(State::Seen(failures)) if failures >= Self::ATTEMPTS => (State::Seen(failures), None),
@@ -89,16 +103,16 @@ impl Recorder {
                 }
             }
         };
-        self.0.push_back((kind, state));
-        if self.0.len() > Self::MOST {
-            self.0.pop_front();
+        self.kinds.push_back((kind, state));
+        if self.kinds.len() > Self::MOST {
+            self.kinds.pop_front();
         }
         outputs
     }
 
     /// Gives back the memory of all recordings. Passes are recorded anew when they come again.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.kinds.clear();
     }
 }
 
@@ -211,12 +225,23 @@ mod tests {
             assert_eq!(read(&outputs), doubled);
         }
 
+        // While somebody looks for faster kernels nothing is repeated, and what was recorded before one was found not afterwards either.
+        let ones = || [input(&[9.0, 1.0, 1.0])];
+        let looking = plans::look(std::time::Duration::MAX);
+        assert!(recorder.repeat(&on, &ones(), double).is_none());
+        drop(looking);
+        assert!(recorder.repeat(&on, &ones(), double).is_some());
+        recorder.plans += 1;
+        assert!(recorder.repeat(&on, &ones(), double).is_none());
+        assert!(recorder.repeat(&on, &ones(), double).is_some());
+        assert_eq!(started.get(), 4);
+
         // Another shape is another kind, and kinds that were not asked for lately are forgotten.
         for width in 2..2 + Recorder::MOST {
             assert!(recorder.repeat(&on, &[input(&vec![0.0; 2 + width])], double).is_none());
         }
         assert!(recorder.repeat(&on, &[input(&[9.0, 1.0, 2.0])], double).is_none());
-        assert_eq!(started.get(), 2);
+        assert_eq!(started.get(), 4);
     }
 
     #[test]
