@@ -168,9 +168,9 @@ impl Editor {
         }
         let looking = gpu::look(LOOK);
         self.pass(pass)?;
-        let (found_all, found_some) = (looking.found_all(), looking.found_some());
+        let found_all = looking.found_all();
         drop(looking);
-        if found_some {
+        if found_all {
             self.rehearse(pass)?;
         }
         Ok(found_all)

@@ -108,8 +108,10 @@ fn plans() -> MutexGuard<'static, Plans> {
 struct Look {
     /// Where their passes are told to a card: that is another thread's business.
     stream: StreamId,
-    /// No search begins afterwards.
-    until: Option<Instant>,
+    /// No search begins when so much time has gone into others. It is not the time of day: else a slow device, which takes that long to get
+    /// to a product that is not known, would never come to one.
+    at_most: Duration,
+    spent: Duration,
     /// Whether there was a product left for another time.
     left_some: bool,
 }
@@ -130,18 +132,14 @@ fn found() -> MutexGuard<'static, HashMap<StreamId, u64>> {
 /// As long as it lives, products that are not known yet are worked out in several ways.
 #[must_use]
 #[derive(Debug)]
-pub struct Looking {
-    stream: StreamId,
-    /// [`version`] when it began.
-    version: u64,
-}
+pub struct Looking(StreamId);
 
 /// Finds the fastest way for all products that this thread has a card work out while what it returns lives, and waits for the card at
-/// each. After so long no more are begun. What was found is written down at the end; where it cannot be, it is found again next time.
+/// each. After so long no more are begun, but one is always. What was found is written down at the end; where it cannot be, it is found again next time.
 pub fn look(at_most: Duration) -> Looking {
     let stream = StreamId::current();
-    looks().push(Look { stream, until: Instant::now().checked_add(at_most), left_some: false });
-    Looking { stream, version: version(stream) }
+    looks().push(Look { stream, at_most, spent: Duration::ZERO, left_some: false });
+    Looking(stream)
 }
 
 /// Whether the passes of this stream are looked at.
@@ -157,19 +155,14 @@ pub fn version(stream: StreamId) -> u64 {
 impl Looking {
     /// Whether all was found that has been asked for until now.
     pub fn found_all(&self) -> bool {
-        !looks().iter().any(|look| look.stream == self.stream && look.left_some)
-    }
-
-    /// Whether anything was found that had not been known.
-    pub fn found_some(&self) -> bool {
-        version(self.stream) != self.version
+        !looks().iter().any(|look| look.stream == self.0 && look.left_some)
     }
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
         let mut looks = looks();
-        if let Some(place) = looks.iter().rposition(|look| look.stream == self.stream) {
+        if let Some(place) = looks.iter().rposition(|look| look.stream == self.0) {
             looks.remove(place);
         }
         drop(looks);
@@ -182,14 +175,23 @@ impl Drop for Looking {
     }
 }
 
-/// Whether a search may begin. Where it is too late for one, that is remembered.
-fn may_search() -> bool {
+/// What a search finds, if there may be one now. Where there was time for no more, that is remembered.
+fn searched<T>(search: impl FnOnce() -> T) -> Option<T> {
     let stream = StreamId::current();
-    looks().iter_mut().find(|look| look.stream == stream).is_some_and(|look| {
-        let is_early = look.until.is_none_or(|until| Instant::now() < until);
-        look.left_some |= !is_early;
-        is_early
-    })
+    let may = looks().iter_mut().find(|look| look.stream == stream).is_some_and(|look| {
+        let may = look.spent <= look.at_most;
+        look.left_some |= !may;
+        may
+    });
+    if !may {
+        return None;
+    }
+    let begun = Instant::now();
+    let found = search();
+    if let Some(look) = looks().iter_mut().find(|look| look.stream == stream) {
+        look.spent += begun.elapsed();
+    }
+    Some(found)
 }
 
 impl Surface {
@@ -200,10 +202,12 @@ impl Surface {
         if let Some(plan) = known {
             return plan;
         }
-        if self.is_software() || !may_search() {
+        if self.is_software() {
             return product.size.plan();
         }
-        let Some(plan) = self.fastest(product.size, work_out) else { return product.size.plan() };
+        let Some(fastest) = searched(|| self.fastest(product.size, work_out)) else { return product.size.plan() };
+        // A card that cannot be timed need not be asked again either.
+        let plan = fastest.unwrap_or_else(|| product.size.plan());
         log::debug!("{product:?} on {card}: {plan:?}");
         let mut plans = plans();
         plans.cards.entry(card.clone()).or_default().insert(product, plan);
@@ -264,15 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn only_who_looks_searches_and_only_as_long_as_was_said() {
+    fn only_who_looks_searches_and_no_longer_than_was_said() {
+        let may_search = || searched(|| std::thread::sleep(Duration::from_millis(2))).is_some();
         assert!(!may_search() && !is_looked_at(StreamId::current()));
         let looking = look(Duration::MAX);
-        assert!(may_search() && looking.found_all());
-        assert!(std::thread::spawn(|| !may_search()).join().unwrap(), "another thread does not look");
+        assert!(may_search() && may_search() && looking.found_all());
+        assert!(std::thread::spawn(|| searched(|| ()).is_none()).join().unwrap(), "another thread does not look");
         drop(looking);
         assert!(!may_search());
-        let looking = look(Duration::ZERO);
-        assert!(is_looked_at(StreamId::current()) && looking.found_all(), "nothing was asked for");
+        // However short the time is, there is one, or there would never be all.
+        let looking = look(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(is_looked_at(StreamId::current()) && may_search() && looking.found_all());
         assert!(!may_search() && !looking.found_all());
     }
 
