@@ -238,8 +238,11 @@ fn multiply<E: Float, O: Float>(
     let end = min(first + depth_a_part, depth);
 
     if comptime!(tile.ahead) {
-        read(a, &rows_of_a, first, end, &next_left, of_a);
-        read(b, &columns_of_b, first, end, &next_right, of_b);
+        // A depth that is not so many parts' leaves some of them nothing.
+        if first < end {
+            read(a, &rows_of_a, first, end, &next_left, of_a);
+            read(b, &columns_of_b, first, end, &next_right, of_b);
+        }
     }
     while first < end {
         if comptime!(!tile.ahead) {
