@@ -135,7 +135,8 @@ fn found() -> MutexGuard<'static, HashMap<StreamId, u64>> {
 pub struct Looking(StreamId);
 
 /// Finds the fastest way for all products that this thread has a card work out while what it returns lives, and waits for the card at
-/// each. After so long no more are begun, but one is always. What was found is written down at the end; where it cannot be, it is found again next time.
+/// each. After so long no more are begun, but one is always. What was found is written down at the end; where it cannot be, it is found
+/// again next time.
 pub fn look(at_most: Duration) -> Looking {
     let stream = StreamId::current();
     looks().push(Look { stream, at_most, spent: Duration::ZERO, left_some: false });

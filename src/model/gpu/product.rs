@@ -254,6 +254,7 @@ fn multiply<E: Float, O: Float>(
         sync_cube();
         first += strip;
         if comptime!(tile.ahead) {
+            // The shader decides this one, the host the one around it.
             if first < end {
                 read(a, &rows_of_a, first, end, &next_left, of_a);
                 read(b, &columns_of_b, first, end, &next_right, of_b);
