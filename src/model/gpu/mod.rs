@@ -11,7 +11,8 @@
 //! - And it is told once: passes of one kind are repeated from a [`recording`].
 //!
 //! Convolutions and matrix products are the tensor library's own where shaders reach a card's matrix units, tuned for it; elsewhere those
-//! in [`product`]. All kernels here are written in its kernel language, so they run wherever it does: Vulkan, Metal, DX12, CUDA.
+//! in [`product`], each worked out in the way that [`plans`] finds fastest. All kernels here are written in the
+//! library's kernel language, so they run wherever it does: Vulkan, Metal, DX12, CUDA.
 
 mod adam;
 mod encoder;

@@ -163,7 +163,7 @@ impl Looking {
 impl Drop for Looking {
     fn drop(&mut self) {
         let mut looks = looks();
-        if let Some(place) = looks.iter().rposition(|look| look.stream == self.0) {
+        if let Some(place) = looks.iter().position(|look| look.stream == self.0) {
             looks.remove(place);
         }
         drop(looks);

@@ -547,7 +547,7 @@ pub(super) mod tests {
                     on.work_out(plan, &left, &right, size, None, DType::F32);
                 }
             });
-            assert!(size.plans().contains(&chosen.expect("time is taken everywhere")));
+            assert!(chosen.is_some(), "time is taken everywhere");
         }
     }
 }
