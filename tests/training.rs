@@ -32,6 +32,7 @@ fn tiny_model() -> ModelConfig {
         image_size: 64,
         patch: 4,
         prediction: Prediction::Velocity,
+        fine_colour: None,
         latent_dim: 8,
         latent_map: 2,
         encoder: EncoderKind::Celeba64,
@@ -331,11 +332,18 @@ fn batches_repeat_flip_and_spare_the_validation_images() {
         [0, 1].into_iter().flat_map(|i| [image(i), flipped(&image(i))]).map(|x| x.into_data().try_to_vec().expect("floats")).collect();
     let mut seen = [0; 4];
     for step in 0..8 {
-        let batch = set.draw(1, step, 4, 1000);
-        assert_eq!(batch.x_0, set.draw(1, step, 4, 1000).x_0);
-        assert_ne!(batch.noise, set.draw(1, step + 1, 4, 1000).noise);
-        assert!(batch.t.iter().all(|t| *t < 1000));
-        let values: Vec<f32> = batch.x_0.try_to_vec().expect("floats");
+        let drawn = |step| {
+            let (x_0, noise, t) = set.draw(1, step, 4, 1000).upload(&Device::flex());
+            let [x_0, noise] = [x_0, noise].map(|x| x.into_data().try_to_vec::<f32>().expect("floats"));
+            (x_0, noise, t)
+        };
+        let (values, noise, t) = drawn(step);
+        assert!((values.clone(), noise.clone(), t.clone()) == drawn(step), "a step repeats");
+        assert!(noise != drawn(step + 1).1, "and another is another");
+        assert!(t.iter().all(|t| *t < 1000));
+        let mean = |power| noise.iter().map(|v| v.powi(power)).sum::<f32>() / noise.len() as f32;
+        // Some 49,000 values: these are six standard deviations.
+        assert!(mean(1).abs() < 0.027 && (mean(2) - 1.0).abs() < 0.039, "standard normal: {}, {}", mean(1), mean(2));
         assert!(values.iter().all(|v| (-1.0..=1.0).contains(v)));
         for drawn in values.chunks_exact(3 * 64 * 64) {
             seen[kinds.iter().position(|kind| kind == drawn).expect("a training image, mirrored or not")] += 1;
