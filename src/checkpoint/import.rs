@@ -191,6 +191,7 @@ pub fn import(folder: &Path, options: &ImportOptions) -> Result<Bundle, Checkpoi
         image_size: dpm_config.image_size.or(autoencoder_config.image_size).unwrap_or(encoder.model.image_size()),
         patch: dpm_config.patch.or(autoencoder_config.patch).unwrap_or(1),
         prediction: dpm_config.prediction.or(autoencoder_config.prediction).unwrap_or_default(),
+        fine_colour: None,
         latent_dim: encoder.latent_dim,
         latent_map: 0,
         encoder: encoder.model,

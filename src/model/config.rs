@@ -16,6 +16,10 @@ pub struct ModelConfig {
     /// What the decoder's two heads give.
     #[serde(default, skip_serializing_if = "is_published")]
     pub prediction: Prediction,
+    /// What the skip of [`Prediction::Image`] expects of fine colour ([`super::fine_colour`]): its standard deviation in photos, images
+    /// being in [-1, 1]. `None`: what it expects of all detail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fine_colour: Option<f64>,
     /// Length of the semantic latent `z` (512 in the paper).
     pub latent_dim: usize,
     /// Channels of the map that `z` draws at the decoder's grid for the shift half. 0 = none, as published.
@@ -137,6 +141,10 @@ impl ModelConfig {
             (matches!(self.image_size, 8..=1024), "image_size must be between 8 and 1024"),
             (self.patch >= 1 && self.patch <= 16 && self.image_size.is_multiple_of(self.patch.max(1)), "patch must divide image_size"),
             (self.image_size == self.encoder.image_size(), "the encoder is made for another image_size"),
+            (
+                self.fine_colour.is_none_or(|deviation| (0.0..=1.0).contains(&deviation) && self.image_size.is_multiple_of(2)),
+                "fine_colour must be between 0 and 1, and image_size even",
+            ),
             (matches!(self.latent_dim, 1..=8192), "latent_dim must be between 1 and 8192"),
             (matches!(self.latent_map, 0..=64), "latent_map must be at most 64 channels"),
             (

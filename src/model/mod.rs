@@ -24,5 +24,5 @@ pub use encoder::Encoder;
 pub use latent_dpm::LatentDpm;
 pub use parameters::{ParameterError, Parameters, Weights};
 pub(crate) use prediction::per_image;
-pub use prediction::{Heads, Prediction};
+pub use prediction::{Heads, Prediction, fine_colour};
 pub use unet::{Denoiser, ShiftDecoder, fold_patches, unfold_patches};

@@ -22,6 +22,9 @@ pub enum Prediction {
     /// `x_0 = c_skip x_t / sqrt(abar) + sqrt(1 - c_skip) head`, with `c_skip = s^2 / (s^2 + (1 - abar) / abar)` and `s` = 0.05
     /// (Karras et al., 2022, equation 7). For networks with fewer channels than a patch has values: those cannot repeat the noise of
     /// every pixel, which the other two ask for, but they can draw the image, and the skip takes the rest of the noise away.
+    ///
+    /// With [`ModelConfig::fine_colour`] the skip of fine colour is one of its own, as photos have next to none of it: `c_skip` with that
+    /// `s` there, and all else as before. What such a network cannot see of the noise is mostly this.
     Image,
 }
 
@@ -68,25 +71,27 @@ impl Prediction {
         }
     }
 
-    /// How the heads' outputs at a timestep with this `abar` become `eps` and `G`; `None` where they are these already.
-    fn factors(self, abar: f64) -> Option<Factors> {
+    /// How the heads' outputs at a timestep with this `abar` become `eps` and `G`; `None` where they are these already. `fine_colour`: see
+    /// [`ModelConfig::fine_colour`].
+    fn factors(self, abar: f64, fine_colour: Option<f64>) -> Option<Factors> {
         let (signal, sigma) = (abar.sqrt(), (1.0 - abar).sqrt());
         match self {
             Self::Noise => None,
-            Self::Velocity => Some(Factors { noise: [signal, sigma], gradient: signal / sigma }),
+            Self::Velocity => Some(Factors { noise: [signal, sigma, 0.0], gradient: signal / sigma }),
             Self::Image => {
-                let skip = DETAIL * DETAIL / (DETAIL * DETAIL + (1.0 - abar) / abar);
-                let head = signal * (1.0 - skip).sqrt() / sigma;
-                Some(Factors { noise: [-head, (1.0 - skip) / sigma], gradient: head / sigma })
+                let skip = |detail: f64| detail * detail / (detail * detail + (1.0 - abar) / abar);
+                let (usual, fine) = (skip(DETAIL), skip(fine_colour.unwrap_or(DETAIL)));
+                let head = signal * (1.0 - usual).sqrt() / sigma;
+                Some(Factors { noise: [-head, (1.0 - usual) / sigma, (usual - fine) / sigma], gradient: head / sigma })
             }
         }
     }
 }
 
-/// `eps = noise[0] head + noise[1] x_t` for the first head, `G = gradient head` for the second.
+/// `eps = noise[0] head + noise[1] x_t + noise[2] fine_colour(x_t)` for the first head, `G = gradient head` for the second.
 #[derive(Debug, Clone, Copy)]
 struct Factors {
-    noise: [f64; 2],
+    noise: [f64; 3],
     gradient: f64,
 }
 
@@ -101,15 +106,16 @@ pub struct Heads {
 impl Heads {
     pub fn new(config: &ModelConfig) -> Self {
         let abar = Schedule::new(&config.schedule).alphas_cumprod;
-        Self { prediction: config.prediction, factors: abar.iter().filter_map(|abar| config.prediction.factors(*abar)).collect() }
+        let factors = abar.iter().filter_map(|abar| config.prediction.factors(*abar, config.fine_colour)).collect();
+        Self { prediction: config.prediction, factors }
     }
 
     pub fn prediction(&self) -> Prediction {
         self.prediction
     }
 
-    /// `[a, b]` such that `eps = a head + b x_t`; `None` where the head is `eps` itself.
-    pub(super) fn noise_factors(&self, timestep: usize) -> Option<[f64; 2]> {
+    /// `[a, b, c]` such that `eps = a head + b x_t + c fine_colour(x_t)`; `None` where the head is `eps` itself.
+    pub(super) fn noise_factors(&self, timestep: usize) -> Option<[f64; 3]> {
         self.factors.get(timestep).map(|factors| factors.noise)
     }
 
@@ -124,7 +130,14 @@ impl Heads {
             return head;
         }
         let factor = |i: usize| move |t: usize| self.noise_factors(t).map_or(0.0, |factors| factors[i]);
-        scaled(head, timesteps, factor(0)) + scaled(x_t, timesteps, factor(1))
+        let fine = self.minds_fine_colour().then(|| scaled(fine_colour(x_t.clone()), timesteps, factor(2)));
+        let eps = scaled(head, timesteps, factor(0)) + scaled(x_t, timesteps, factor(1));
+        fine.into_iter().fold(eps, |eps, fine| eps + fine)
+    }
+
+    /// Whether fine colour has a skip of its own.
+    pub(super) fn minds_fine_colour(&self) -> bool {
+        self.factors.iter().any(|factors| factors.noise[2] != 0.0)
     }
 
     /// `G` from the second head's output: scaled so that `sqrt(1 - abar) G` corrects `eps` as the head corrects what the first gives.
@@ -134,6 +147,16 @@ impl Heads {
         }
         scaled(head, timesteps, |t| self.gradient_factor(t).unwrap_or(0.0))
     }
+}
+
+/// Of images `[batch, 3, size, size]` of an even size, what the colours differ by from their means over 2 x 2 pixels, brightness (the mean of
+/// red, green and blue) left out. Taken twice it is the same as once.
+pub fn fine_colour(x: Tensor<4>) -> Tensor<4> {
+    let [batch, colours, height, width] = x.dims();
+    let colour = x.clone() - x.mean_dim(1);
+    let blocks = colour.reshape([batch, colours, height / 2, 2, width / 2, 2]);
+    let means = blocks.clone().mean_dim(3).mean_dim(5);
+    (blocks - means).reshape([batch, colours, height, width])
 }
 
 /// Each image of `x` times a value of its timestep.
@@ -171,7 +194,8 @@ mod tests {
         let (x_0, noise, correction) = (random(), random(), random());
         let close = |a: Tensor<4>, b: Tensor<4>| a.into_data().assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-3));
         for (prediction, sign) in [(Prediction::Velocity, 1.0), (Prediction::Image, -1.0)] {
-            let heads = Heads { prediction, factors: schedule.alphas_cumprod.iter().filter_map(|a| prediction.factors(*a)).collect() };
+            let heads =
+                Heads { prediction, factors: schedule.alphas_cumprod.iter().filter_map(|a| prediction.factors(*a, None)).collect() };
             for timesteps in [[20, 500, 980], [500; 3]] {
                 let factor = |f: fn(f64) -> f64| per_image(&x_0, &timesteps, |t| f(schedule.alphas_cumprod[t]));
                 let (signal, sigma) = (factor(f64::sqrt), factor(|a| (1.0 - a).sqrt()));
@@ -192,6 +216,34 @@ mod tests {
                     heads.noise(head + correction.clone(), x_t, &timesteps),
                 );
             }
+        }
+    }
+
+    /// Fine colour that is drawn by nobody is taken for noise, but for as much as photos have; all else is as without its own skip.
+    #[test]
+    fn fine_colour_has_a_skip_of_its_own() {
+        let device = Device::flex();
+        let random = || Tensor::<4>::random([2, 3, 8, 6], Distribution::Normal(0.0, 1.0), &device);
+        let close = |a: Tensor<4>, b: Tensor<4>| a.into_data().assert_approx_eq::<f32>(&b.into_data(), Tolerance::absolute(1e-4));
+        let (head, x_t) = (random(), random());
+        let fine = fine_colour(x_t.clone());
+        close(fine_colour(fine.clone()), fine.clone());
+        // Neither brightness nor what blocks have in common is in it.
+        close(fine.clone().mean_dim(1), Tensor::zeros([2, 1, 8, 6], &device));
+        close(fine_colour((x_t.clone() - fine.clone()) * 3.0), Tensor::zeros([2, 3, 8, 6], &device));
+        let abar = Schedule::new(&ScheduleConfig::default()).alphas_cumprod;
+        let heads = |own| Heads {
+            prediction: Prediction::Image,
+            factors: abar.iter().filter_map(|a| Prediction::Image.factors(*a, own)).collect(),
+        };
+        assert!(!heads(None).minds_fine_colour() && !heads(Some(DETAIL)).minds_fine_colour() && heads(Some(0.01)).minds_fine_colour());
+        let deviation = 0.01;
+        for timesteps in [[3, 40], [40; 2]] {
+            let factor = |f: &dyn Fn(f64) -> f64| per_image(&x_t, &timesteps, |t| f(abar[t]));
+            let [usual, own] = [None, Some(deviation)].map(|own| heads(own).noise(head.clone(), x_t.clone(), &timesteps));
+            let more = own - usual;
+            let share = |detail: f64| move |a: f64| detail * detail / (detail * detail + (1.0 - a) / a) / (1.0 - a).sqrt();
+            close(more, fine.clone() * (factor(&share(DETAIL)) - factor(&share(deviation))));
         }
     }
 }

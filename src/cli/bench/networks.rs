@@ -35,6 +35,7 @@ impl Network {
             image_size,
             patch,
             prediction: Prediction::Noise,
+            fine_colour: None,
             latent_dim: 512,
             latent_map: 0,
             encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },

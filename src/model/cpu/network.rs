@@ -582,10 +582,14 @@ impl Decoder {
         let mut out = self.unfolded(head, x.timesteps.len());
         let image = out.len() / x.timesteps.len();
         for (i, t) in x.timesteps.iter().enumerate() {
-            if let Some([head, x_t]) = self.heads.noise_factors(*t).map(|factors| factors.map(|f| f as f32)) {
+            if let Some([head, x_t, fine]) = self.heads.noise_factors(*t).map(|factors| factors.map(|f| f as f32)) {
                 let range = i * image..(i + 1) * image;
-                for (out, x) in out[range.clone()].iter_mut().zip(&x.x_t[range]) {
+                let (out, x) = (&mut out[range.clone()], &x.x_t[range]);
+                for (out, x) in out.iter_mut().zip(x) {
                     *out = *out * head + x * x_t;
+                }
+                if fine != 0.0 {
+                    add_fine_colour(out, x, self.config.image_size, fine);
                 }
             }
         }
@@ -705,5 +709,28 @@ impl Encoder {
         let row = x.width * x.channels;
         let flat: Vec<f32> = (1..=x.height).flat_map(|y| x.values[x.offset(0, y, 1)..][..row].iter().copied()).collect();
         self.head.vector(self.kernels, &flat)
+    }
+}
+
+/// `factor` times the fine colour of an image `[3, size, size]` on top of `out` ([`crate::model::fine_colour`]).
+fn add_fine_colour(out: &mut [f32], x: &[f32], size: usize, factor: f32) {
+    let plane = size * size;
+    let (factor, [red, green, blue]) = (factor / 3.0, [0, 1, 2].map(|colour| &x[colour * plane..][..plane]));
+    for (colour, out) in out.chunks_exact_mut(plane).enumerate() {
+        let (own, first, second) = match colour {
+            0 => (red, green, blue),
+            1 => (green, red, blue),
+            _ => (blue, red, green),
+        };
+        // Three times the colour, brightness left out.
+        let pure = |i: usize| 2.0 * own[i] - first[i] - second[i];
+        for row in (0..size).step_by(2) {
+            for at in (row * size..(row + 1) * size).step_by(2) {
+                let block = [at, at + 1, at + size, at + size + 1];
+                let values = block.map(pure);
+                let mean = values.iter().sum::<f32>() / 4.0;
+                block.into_iter().zip(values).for_each(|(i, value)| out[i] += factor * (value - mean));
+            }
+        }
     }
 }

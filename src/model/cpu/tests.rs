@@ -100,6 +100,7 @@ fn configurations() -> [ModelConfig; 3] {
         image_size,
         patch,
         prediction,
+        fine_colour: (prediction == Prediction::Image).then_some(0.01),
         latent_dim: 40,
         latent_map,
         encoder,

@@ -282,8 +282,8 @@ pub fn fold<Y: Float>(x: &[f32], y: &mut [Y], size: u32, #[comptime] patch: u32,
     }
 }
 
-/// The inverse of [`fold`], then `a * head + b * x`, written from `start` on. An image's factors are at `first`, and `step` further for
-/// every image after it.
+/// The inverse of [`fold`], then `a * head + b * x`, with `fine_colour` plus `c * fine_colour(x)`, written from `start` on. An image's factors
+/// are at `first`, and `step` further for every image after it.
 #[cube(launch)]
 pub fn unfold<H: Float>(
     head: &[H],
@@ -296,6 +296,7 @@ pub fn unfold<H: Float>(
     step: u32,
     #[comptime] patch: u32,
     #[comptime] skip: bool,
+    #[comptime] fine_colour: bool,
     #[define(H)] _type: ElemType,
 ) {
     if ABSOLUTE_POS < x.len() {
@@ -311,6 +312,20 @@ pub fn unfold<H: Float>(
         let mut value = f32::cast_from(head[position * comptime!(3 * patch * patch) + channel]) * factors[at];
         if skip {
             value += x[ABSOLUTE_POS] * factors[at + 1];
+        }
+        if fine_colour {
+            let area = size * size;
+            let own = plane * area;
+            let first = image * 3 * area;
+            let block = (row - row % 2) * size + column - column % 2;
+            let here = row * size + column;
+            // Three times the colour, brightness left out.
+            let mut fine = 3.0f32 * x[own + here] - (x[first + here] + x[first + area + here] + x[first + 2 * area + here]);
+            for i in 0..4usize {
+                let at = block + i / 2 * size + i % 2;
+                fine -= 0.25f32 * (3.0f32 * x[own + at] - (x[first + at] + x[first + area + at] + x[first + 2 * area + at]));
+            }
+            value += fine / 3.0f32 * factors[at + 2];
         }
         y[start as usize + ABSOLUTE_POS] = value;
     }

@@ -224,7 +224,7 @@ impl LatentMap {
 #[derive(Debug, Clone)]
 struct Times {
     modulations: Rows,
-    /// Of the head and of `x_t` for `eps`, of the head for `G`.
+    /// Of the head, of `x_t` and of its fine colour for `eps`, of the head for `G`.
     factors: Rows,
 }
 
@@ -453,7 +453,7 @@ impl Network {
             features.push(h);
         }
         let eps = on.empty(x_t.meta.shape(), DType::F32);
-        let mix = Mix { factors: &times.factors, column: 0, skip: true };
+        let mix = Mix { factors: &times.factors, column: 0, skip: true, fine_colour: self.heads.minds_fine_colour() };
         on.unfold(&self.plain.apply(on, &features, &plain), x_t, mix, &eps, 0);
         Start { times, features, eps: Kept([eps.clone(), eps]) }
     }
@@ -477,7 +477,7 @@ impl Network {
                 Some(map) => self.shift.apply(on, &map.added(on, features, z), &conditions),
                 None => self.shift.apply(on, features, &conditions),
             };
-            let mix = Mix { factors: &times.factors, column: 2, skip: false };
+            let mix = Mix { factors: &times.factors, column: 3, skip: false, fine_colour: false };
             on.unfold(&head, x_t, mix, &gradients, set * batch);
         }
         gradients
@@ -514,11 +514,11 @@ impl Network {
         let factors: Vec<f32> = timesteps
             .iter()
             .flat_map(|t| {
-                let [head, x_t] = self.heads.noise_factors(*t).unwrap_or([1.0, 0.0]);
-                [head, x_t, self.heads.gradient_factor(*t).unwrap_or(1.0)].map(|factor| factor as f32)
+                let [head, x_t, fine] = self.heads.noise_factors(*t).unwrap_or([1.0, 0.0, 0.0]);
+                [head, x_t, fine, self.heads.gradient_factor(*t).unwrap_or(1.0)].map(|factor| factor as f32)
             })
             .collect();
         let all = |tensor| Rows { tensor, first: 0, shared: false };
-        Times { modulations: all(on.dense(&self.time, h, false)), factors: all(on.upload_floats(&factors, &[rows, 3])) }
+        Times { modulations: all(on.dense(&self.time, h, false)), factors: all(on.upload_floats(&factors, &[rows, 4])) }
     }
 }

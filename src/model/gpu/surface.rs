@@ -115,12 +115,14 @@ impl Rows {
     }
 }
 
-/// A network's output times a factor of its image's, and with `skip` plus its input times the next.
+/// A network's output times a factor of its image's, with `skip` plus its input times the next, and with `fine_colour` plus its input's
+/// fine colour ([`crate::model::fine_colour`]) times the one after.
 #[derive(Clone, Copy)]
 pub struct Mix<'a> {
     pub factors: &'a Rows,
     pub column: usize,
     pub skip: bool,
+    pub fine_colour: bool,
 }
 
 pub(super) const EXPECT: &str = "the tensor library has a kernel for every shape";
@@ -411,6 +413,7 @@ impl Surface {
             step,
             patch as u32,
             mix.skip,
+            mix.fine_colour,
             types([head.dtype])[0],
         );
     }
