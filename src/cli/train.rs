@@ -256,7 +256,7 @@ impl Preset {
             patch,
             prediction,
             // Measured on photos of faces at this size.
-            fine_colour: (self == Self::Small128).then_some(0.0136),
+            fine_colour: (self == Self::Small128).then_some(0.0126),
             latent_dim: 512,
             latent_map: if self == Self::Small128 { 6 } else { 0 },
             encoder: if image_size == 64 { EncoderKind::Celeba64 } else { EncoderKind::Ffhq128 },

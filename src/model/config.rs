@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Prediction;
+use super::prediction::BLOCK;
 use crate::diffusion::ScheduleConfig;
 
 /// A whole model: image geometry, networks and noise schedule.
@@ -142,8 +143,8 @@ impl ModelConfig {
             (self.patch >= 1 && self.patch <= 16 && self.image_size.is_multiple_of(self.patch.max(1)), "patch must divide image_size"),
             (self.image_size == self.encoder.image_size(), "the encoder is made for another image_size"),
             (
-                self.fine_colour.is_none_or(|deviation| (0.0..=1.0).contains(&deviation) && self.image_size.is_multiple_of(2)),
-                "fine_colour must be between 0 and 1, and image_size even",
+                self.fine_colour.is_none_or(|deviation| (0.0..=1.0).contains(&deviation) && self.image_size.is_multiple_of(BLOCK)),
+                "fine_colour must be between 0 and 1, and 8 must divide image_size",
             ),
             (matches!(self.latent_dim, 1..=8192), "latent_dim must be between 1 and 8192"),
             (matches!(self.latent_map, 0..=64), "latent_map must be at most 64 channels"),

@@ -13,7 +13,7 @@ use super::map::{Affine, Map, Norm, activate, resampled};
 use super::matrix::{Packed, Product, Rows, Storage, multiply};
 use crate::model::blocks::{self, Layer, Modulations, Resample};
 use crate::model::layers::{Conv, Linear, sinusoid, values};
-use crate::model::prediction::Heads;
+use crate::model::prediction::{BLOCK, Heads, coarse_basis};
 use crate::model::{ModelConfig, encoder, latent_map, unet};
 
 /// A fully connected layer.
@@ -373,6 +373,8 @@ pub struct Decoder {
     pool: Pool,
     config: ModelConfig,
     heads: Heads,
+    /// Of coarse colour.
+    basis: Vec<f32>,
     time_embed: [Dense; 2],
     /// From the time embedding to the modulations of all residual blocks.
     time: Dense,
@@ -440,6 +442,7 @@ impl Decoder {
             kernels,
             pool: Pool::default(),
             heads: decoder.denoiser.heads.clone(),
+            basis: coarse_basis(),
             config: config.clone(),
             time_embed,
             time: modulations(plan.time),
@@ -589,7 +592,7 @@ impl Decoder {
                     *out = *out * head + x * x_t;
                 }
                 if fine != 0.0 {
-                    add_fine_colour(out, x, self.config.image_size, fine);
+                    add_fine_colour(out, x, self.config.image_size, &self.basis, fine);
                 }
             }
         }
@@ -712,24 +715,26 @@ impl Encoder {
     }
 }
 
-/// `factor` times the fine colour of an image `[3, size, size]` on top of `out` ([`crate::model::fine_colour`]).
-fn add_fine_colour(out: &mut [f32], x: &[f32], size: usize, factor: f32) {
+/// `factor` times the fine colour of an image `[3, size, size]` on top of `out` ([`crate::model::fine_colour`]). `basis`: see
+/// [`coarse_basis`].
+fn add_fine_colour(out: &mut [f32], x: &[f32], size: usize, basis: &[f32], factor: f32) {
     let plane = size * size;
-    let (factor, [red, green, blue]) = (factor / 3.0, [0, 1, 2].map(|colour| &x[colour * plane..][..plane]));
-    for (colour, out) in out.chunks_exact_mut(plane).enumerate() {
-        let (own, first, second) = match colour {
-            0 => (red, green, blue),
-            1 => (green, red, blue),
-            _ => (blue, red, green),
-        };
-        // Three times the colour, brightness left out.
-        let pure = |i: usize| 2.0 * own[i] - first[i] - second[i];
-        for row in (0..size).step_by(2) {
-            for at in (row * size..(row + 1) * size).step_by(2) {
-                let block = [at, at + 1, at + size, at + size + 1];
-                let values = block.map(pure);
-                let mean = values.iter().sum::<f32>() / 4.0;
-                block.into_iter().zip(values).for_each(|(i, value)| out[i] += factor * (value - mean));
+    let (red, rest) = x.split_at(plane);
+    let (green, blue) = rest.split_at(plane);
+    let mut pure = [0.0f32; BLOCK * BLOCK];
+    for (own, out) in [red, green, blue].into_iter().zip(out.chunks_exact_mut(plane)) {
+        for corner in (0..plane).step_by(BLOCK * size).flat_map(|row| (row..row + size).step_by(BLOCK)) {
+            for (y, line) in pure.chunks_exact_mut(BLOCK).enumerate() {
+                let run = corner + y * size..corner + y * size + BLOCK;
+                let all = own[run.clone()].iter().zip(&red[run.clone()]).zip(green[run.clone()].iter().zip(&blue[run]));
+                line.iter_mut().zip(all).for_each(|(pure, ((own, red), (green, blue)))| *pure = own - (red + green + blue) / 3.0);
+            }
+            for wave in basis.chunks_exact(BLOCK * BLOCK) {
+                let share: f32 = wave.iter().zip(&pure).map(|(a, b)| a * b).sum();
+                pure.iter_mut().zip(wave).for_each(|(pure, wave)| *pure -= share * wave);
+            }
+            for (y, line) in pure.chunks_exact(BLOCK).enumerate() {
+                out[corner + y * size..][..BLOCK].iter_mut().zip(line).for_each(|(out, pure)| *out += factor * pure);
             }
         }
     }

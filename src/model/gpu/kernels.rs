@@ -10,6 +10,7 @@ use burn_cubecl::cubecl::ir::ElemType;
 use burn_cubecl::cubecl::prelude::*;
 
 use crate::model::layers::GROUPS;
+use crate::model::prediction::{BLOCK, COARSE};
 
 /// Group norm over 32 groups (epsilon 1e-5) with its gain and offset, then the modulations by timestep and semantic latent
 /// (`x * (1 + scale) + shift` each; paper, equation 12), then SiLU. One cube a group.
@@ -282,12 +283,35 @@ pub fn fold<Y: Float>(x: &[f32], y: &mut [Y], size: u32, #[comptime] patch: u32,
     }
 }
 
-/// The inverse of [`fold`], then `a * head + b * x`, with `fine_colour` plus `c * fine_colour(x)`, written from `start` on. An image's factors
+/// How much of each basis function of coarse colour is in every block of images `[batch, 3, size, size]`: `y`,
+/// `[batch, 3, size / 8, size / 8, function]`. `basis`: see [`crate::model::prediction::coarse_basis`].
+#[cube(launch)]
+pub fn coarse_colour(x: &[f32], basis: &[f32], y: &mut [f32], size: u32) {
+    if ABSOLUTE_POS < y.len() {
+        let size = size as usize;
+        let (function, block) = (ABSOLUTE_POS % COARSE, ABSOLUTE_POS / COARSE);
+        let blocks = size / BLOCK;
+        let (area, plane) = (size * size, block / (blocks * blocks));
+        let corner = block / blocks % blocks * BLOCK * size + block % blocks * BLOCK;
+        let image = plane / 3 * 3 * area;
+        let mut sum = 0.0f32;
+        for i in 0..BLOCK * BLOCK {
+            let at = corner + i / BLOCK * size + i % BLOCK;
+            let brightness = (x[image + at] + x[image + area + at] + x[image + 2 * area + at]) / 3.0f32;
+            sum += (x[plane * area + at] - brightness) * basis[function * BLOCK * BLOCK + i];
+        }
+        y[ABSOLUTE_POS] = sum;
+    }
+}
+
+/// The inverse of [`fold`], then `a * head + b * x`, with `fine_colour` plus `c * fine_colour(x)` by [`coarse_colour`], written from `start` on. An image's factors
 /// are at `first`, and `step` further for every image after it.
 #[cube(launch)]
 pub fn unfold<H: Float>(
     head: &[H],
     x: &[f32],
+    coarse: &[f32],
+    basis: &[f32],
     factors: &[f32],
     y: &mut [f32],
     size: u32,
@@ -314,18 +338,15 @@ pub fn unfold<H: Float>(
             value += x[ABSOLUTE_POS] * factors[at + 1];
         }
         if fine_colour {
-            let area = size * size;
-            let own = plane * area;
-            let first = image * 3 * area;
-            let block = (row - row % 2) * size + column - column % 2;
-            let here = row * size + column;
-            // Three times the colour, brightness left out.
-            let mut fine = 3.0f32 * x[own + here] - (x[first + here] + x[first + area + here] + x[first + 2 * area + here]);
-            for i in 0..4usize {
-                let at = block + i / 2 * size + i % 2;
-                fine -= 0.25f32 * (3.0f32 * x[own + at] - (x[first + at] + x[first + area + at] + x[first + 2 * area + at]));
+            let (area, here) = (size * size, row * size + column);
+            let first = image * 3 * area + here;
+            let mut fine = x[ABSOLUTE_POS] - (x[first] + x[first + area] + x[first + 2 * area]) / 3.0f32;
+            let block = (plane * (size / BLOCK) + row / BLOCK) * (size / BLOCK) + column / BLOCK;
+            let inside = row % BLOCK * BLOCK + column % BLOCK;
+            for i in 0..COARSE {
+                fine -= coarse[block * COARSE + i] * basis[i * BLOCK * BLOCK + inside];
             }
-            value += fine / 3.0f32 * factors[at + 2];
+            value += fine * factors[at + 2];
         }
         y[start as usize + ABSOLUTE_POS] = value;
     }

@@ -13,7 +13,7 @@ use super::recording::{Input, Recorder};
 use super::surface::{Convolution, Dense, Mix, Modulation, Norm, Parameter, Rows, Surface, as_map, flat};
 use crate::model::blocks::{self, Layer, Modulations, Resample};
 use crate::model::layers::{Conv, GroupNorm, Linear, sinusoid, values};
-use crate::model::prediction::Heads;
+use crate::model::prediction::{BLOCK, COARSE, Heads, coarse_basis};
 use crate::model::{ModelConfig, latent_map, unet};
 
 pub(super) fn convolution(conv: &Conv, compute: DType) -> Convolution {
@@ -302,6 +302,8 @@ pub struct Network {
     patch: usize,
     base: usize,
     heads: Heads,
+    /// Of coarse colour, where fine colour has a skip of its own.
+    basis: Option<Parameter>,
     time_embed: [Dense; 2],
     /// From the time embedding to the modulations of all residual blocks.
     time: Dense,
@@ -340,11 +342,14 @@ impl Network {
         let down = rest.iter().map(|stage| Stage::new(stage, &mut plan)).collect();
         let plain = DecoderHalf::new(&decoder.denoiser.decoder_half, &mut plan);
         let shift = DecoderHalf::new(&decoder.shift.decoder_half, &mut plan);
+        let heads = decoder.denoiser.heads.clone();
+        let basis = || Parameter::new(&coarse_basis(), &[COARSE, BLOCK * BLOCK], DType::F32);
         Self {
             compute,
             patch: config.patch,
             base: config.denoiser.base_channel,
-            heads: decoder.denoiser.heads.clone(),
+            basis: heads.minds_fine_colour().then(basis),
+            heads,
             time_embed: [0, 1].map(|i| linear(&half.time_embed[i])),
             time: modulations(plan.time),
             times: Mutex::default(),
@@ -453,7 +458,7 @@ impl Network {
             features.push(h);
         }
         let eps = on.empty(x_t.meta.shape(), DType::F32);
-        let mix = Mix { factors: &times.factors, column: 0, skip: true, fine_colour: self.heads.minds_fine_colour() };
+        let mix = Mix { factors: &times.factors, column: 0, skip: true, fine_colour: self.basis.as_ref() };
         on.unfold(&self.plain.apply(on, &features, &plain), x_t, mix, &eps, 0);
         Start { times, features, eps: Kept([eps.clone(), eps]) }
     }
@@ -477,7 +482,7 @@ impl Network {
                 Some(map) => self.shift.apply(on, &map.added(on, features, z), &conditions),
                 None => self.shift.apply(on, features, &conditions),
             };
-            let mix = Mix { factors: &times.factors, column: 3, skip: false, fine_colour: false };
+            let mix = Mix { factors: &times.factors, column: 3, skip: false, fine_colour: None };
             on.unfold(&head, x_t, mix, &gradients, set * batch);
         }
         gradients

@@ -21,6 +21,7 @@ use half::{bf16, f16};
 use super::kernels;
 use super::product::{Matrices, Patches, Size};
 use crate::model::layers::GROUPS;
+use crate::model::prediction::{BLOCK, COARSE};
 
 /// Where a pass runs, and what it multiplies in.
 #[derive(Clone)]
@@ -122,7 +123,8 @@ pub struct Mix<'a> {
     pub factors: &'a Rows,
     pub column: usize,
     pub skip: bool,
-    pub fine_colour: bool,
+    /// With the basis of coarse colour.
+    pub fine_colour: Option<&'a Parameter>,
 }
 
 pub(super) const EXPECT: &str = "the tensor library has a kernel for every shape";
@@ -393,19 +395,35 @@ impl Surface {
         y
     }
 
+    fn coarse_colour(&self, x: &CubeTensor, basis: &Parameter) -> CubeTensor {
+        let size = x.meta.shape()[3];
+        let y = self.empty(&[values(x) / (BLOCK * BLOCK), COARSE], DType::F32);
+        let (count, dim) = self.for_each(values(&y));
+        let (x, basis) = (x.clone().into_buffer_arg(), basis.on(self).into_buffer_arg());
+        kernels::coarse_colour::launch(&self.client, count, dim, x, basis, y.clone().into_buffer_arg(), size as u32);
+        y
+    }
+
     /// Maps of patches as images, mixed with `x`: into `y`, from its image `first_image` on.
     pub fn unfold(&self, head: &CubeTensor, x: &CubeTensor, mix: Mix, y: &CubeTensor, first_image: usize) {
         let &[_, colours, size, _] = &x.meta.shape()[..] else { unreachable!("images have four axes") };
         let patch = ((channels(head) / colours) as f64).sqrt().round() as usize;
         let (count, dim) = self.for_each(values(x));
         let (first, step) = mix.factors.place(mix.column);
+        let factors = &mix.factors.tensor;
+        let (coarse, basis) = match mix.fine_colour {
+            Some(basis) => (self.coarse_colour(x, basis), basis.on(self)),
+            None => (factors.clone(), factors.clone()),
+        };
         kernels::unfold::launch(
             &self.client,
             count,
             dim,
             head.clone().into_buffer_arg(),
             x.clone().into_buffer_arg(),
-            mix.factors.tensor.clone().into_buffer_arg(),
+            coarse.into_buffer_arg(),
+            basis.into_buffer_arg(),
+            factors.clone().into_buffer_arg(),
             y.clone().into_buffer_arg(),
             size as u32,
             (first_image * colours * size * size) as u32,
@@ -413,7 +431,7 @@ impl Surface {
             step,
             patch as u32,
             mix.skip,
-            mix.fine_colour,
+            mix.fine_colour.is_some(),
             types([head.dtype])[0],
         );
     }
