@@ -304,8 +304,8 @@ pub fn coarse_colour(x: &[f32], basis: &[f32], y: &mut [f32], size: u32) {
     }
 }
 
-/// The inverse of [`fold`], then `a * head + b * x`, with `fine_colour` plus `c * fine_colour(x)` by [`coarse_colour`], written from `start` on. An image's factors
-/// are at `first`, and `step` further for every image after it.
+/// The inverse of [`fold`], then `a * head + b * x`, with `fine_colour` plus `c * fine_colour(x)` by [`coarse_colour`], written from `start`
+/// on. An image's factors are at `first`, and `step` further for every image after it.
 #[cube(launch)]
 pub fn unfold<H: Float>(
     head: &[H],
