@@ -473,6 +473,7 @@ pub(super) fn extent(x: &CubeTensor) -> (usize, usize, usize) {
 pub(super) mod tests {
     use super::*;
     use crate::device::DeviceChoice;
+    use crate::model::prediction::coarse_basis;
 
     /// On the first card that wgpu finds.
     pub fn surface(compute: DType) -> Option<Surface> {
@@ -496,6 +497,30 @@ pub(super) mod tests {
         assert_eq!(got.len(), want.len());
         let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
         length(&mut got.iter().zip(want).map(|(a, b)| f64::from(a - b))) / length(&mut want.iter().map(|v| f64::from(*v)))
+    }
+
+    #[test]
+    fn fine_colour_is_that_of_the_tensor_library() {
+        use burn::tensor::{Device, Tensor, TensorData};
+
+        let Some(on) = surface(DType::F32) else {
+            println!("SKIPPED fine_colour_is_that_of_the_tensor_library: wgpu finds no adapter on this machine");
+            return;
+        };
+        let shape = [2, 3, 24, 24];
+        let count = shape.iter().product();
+        let (x, head) = (noise(count, 17), noise(count, 29));
+        let basis = Parameter::new(&coarse_basis(), &[COARSE, BLOCK * BLOCK], DType::F32);
+        // Nothing of the head, and of fine colour another share in each image.
+        let shares = [1.0f32, -0.5];
+        let factors: Vec<f32> = shares.iter().flat_map(|share| [0.0, 0.0, *share, 0.0]).collect();
+        let factors = Rows { tensor: on.upload_floats(&factors, &[2, 4]), first: 0, shared: false };
+        let (y, mix) = (on.empty(&shape, DType::F32), Mix { factors: &factors, column: 0, skip: true, fine_colour: Some(&basis) });
+        on.unfold(&on.upload_floats(&head, &[2, 6, 6, 48]), &on.upload_floats(&x, &shape), mix, &y, 0);
+        let want = crate::model::fine_colour(Tensor::<4>::from_data(TensorData::new(x, shape), &Device::flex()));
+        let mut want: Vec<f32> = want.into_data().try_to_vec().expect("32-bit floats");
+        want.chunks_exact_mut(count / 2).zip(shares).for_each(|(image, share)| image.iter_mut().for_each(|v| *v *= share));
+        assert!(error(&read(&on, &y), &want) < 1e-5);
     }
 
     #[test]
