@@ -159,18 +159,41 @@ impl LabelledImages {
         (!training.is_empty()).then_some(Self { images, labels, training })
     }
 
-    /// The batch of one step: training images with replacement, half of them mirrored. It depends on `seed` and `step` alone.
+    /// The batch of one step: training images with replacement, half of them mirrored, each shifted and in a light of its own. It depends
+    /// on `seed` and `step` alone.
     pub fn draw(&self, seed: u64, step: u64, batch: usize) -> JudgeBatch {
         let mut rng = StdRng::seed_from_u64(step_seed(seed, step));
         let size = self.images.size;
         let (mut values, mut labels) = (Vec::with_capacity(batch * 3 * size * size), Vec::new());
         for _ in 0..batch {
             let index = self.training[rng.random_range(0..self.training.len())];
+            let first = values.len();
             self.images.push_image(&mut values, index, rng.random_bool(0.5));
+            vary(&mut values[first..], size, &mut rng);
             labels.extend_from_slice(&self.labels[index]);
         }
         let attributes = labels.len() / batch.max(1);
         JudgeBatch { x: TensorData::new(values, [batch, 3, size, size]), labels: TensorData::new(labels, [batch, attributes]) }
+    }
+}
+
+/// Shifts a picture (planes of red, green and blue, in [-1, 1]) by up to a sixteenth of its side, what comes in being the edge again, and
+/// changes its brightness, contrast and colours a little. A judge that has seen each photo as it is, over and over, knows its pixels by
+/// heart, and is then far too sure of what it thinks of any other picture.
+fn vary(values: &mut [f32], size: usize, rng: &mut StdRng) {
+    let reach = (size / 16) as i32;
+    let [right, down] = std::array::from_fn(|_| rng.random_range(-reach..=reach));
+    let (contrast, brightness) = (rng.random_range(0.8..1.2f32), rng.random_range(-0.15..0.15f32));
+    let from = |to: usize, shift: i32| (to as i32 - shift).clamp(0, size as i32 - 1) as usize;
+    for plane in values.chunks_exact_mut(size * size) {
+        let (gain, tint) = (contrast * rng.random_range(0.95..1.05f32), brightness + rng.random_range(-0.05..0.05f32));
+        let before = plane.to_vec();
+        for (y, row) in plane.chunks_exact_mut(size).enumerate() {
+            let source = &before[from(y, down) * size..][..size];
+            for (x, value) in row.iter_mut().enumerate() {
+                *value = (source[from(x, right)] * gain + tint).clamp(-1.0, 1.0);
+            }
+        }
     }
 }
 
@@ -288,6 +311,8 @@ pub fn configured(folder: &RunFolder) -> Result<Option<RunConfig<JudgeConfig>>, 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use burn::module::{ModuleMapper, Param};
     use burn::tensor::Distribution;
 
@@ -301,6 +326,43 @@ mod tests {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             param.map(|t| t.clone() + Tensor::random(t.dims(), Distribution::Uniform(-0.05, 0.05), &self.0))
         }
+    }
+
+    #[test]
+    fn a_picture_is_shifted_as_a_whole_and_its_light_changes_a_little() {
+        let size = 32;
+        // Rising to the right in red, downwards in green; blue is even.
+        let ramp = |along: usize| along as f32 / 31.0 * 1.2 - 0.6;
+        let planes = [|x: usize, _: usize| x, |_: usize, y: usize| y, |_: usize, _: usize| 0];
+        let picture = |rng: Option<u64>| -> Vec<f32> {
+            let mut values: Vec<f32> = planes.iter().flat_map(|plane| (0..size * size).map(|i| ramp(plane(i % size, i / size)))).collect();
+            if let Some(seed) = rng {
+                vary(&mut values, size, &mut StdRng::seed_from_u64(seed));
+            }
+            values
+        };
+        let plain = picture(None);
+        let mut shifts = BTreeSet::new();
+        for seed in 0..40 {
+            let varied = picture(Some(seed));
+            assert_eq!(varied, picture(Some(seed)), "it depends on the seed alone");
+            let [red, green, blue] = [0, 1, 2].map(|plane| &varied[plane * size * size..][..size * size]);
+            assert!(red.chunks_exact(size).all(|row| row == &red[..size]), "every row was shifted alike");
+            assert!(green.chunks_exact(size).all(|row| row.iter().all(|v| *v == row[0])), "every column was shifted alike");
+            assert!(blue.iter().all(|v| *v == blue[0]));
+            // What came in at the edge repeats it.
+            let repeated = |line: Vec<f32>| {
+                let same = |n: usize| line[n] == line[n + 1];
+                let (low, high) = ((0..size - 1).take_while(|n| same(*n)).count(), (0..size - 1).rev().take_while(|n| same(*n)).count());
+                low as isize - high as isize
+            };
+            let shift = [repeated(red[..size].to_vec()), repeated(green.chunks_exact(size).map(|row| row[0]).collect())];
+            assert!(shift.iter().all(|by| by.abs() <= 2), "{shift:?}");
+            shifts.insert(shift);
+            let change = varied.iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(change > 0.0 && change < 0.5, "{change}");
+        }
+        assert!(shifts.len() > 10, "shifts differ from picture to picture: {shifts:?}");
     }
 
     #[test]
