@@ -1,18 +1,22 @@
 //! Writing files so that a crash or a full disk never leaves half of one.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::NamedTempFile;
+
+/// The program's exit status when it was told to stop, as shells give it for Ctrl-C.
+const STOPPED: i32 = 130;
+/// Files that have no name of their own yet.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Lets `write` fill a temporary file in the same folder, then renames it to `path`. An existing file is only replaced with
 /// `overwrite`; otherwise the error is [`io::ErrorKind::AlreadyExists`].
 pub fn write_renamed<E: From<io::Error>>(path: &Path, overwrite: bool, write: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
-    let folder = folder_of(path);
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are private by default; this one becomes an ordinary file, so it gets the user's ordinary permissions.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.prefix(".pdae-").suffix(".tmp").tempfile_in(folder)?;
+    let (_listed, mut file) = temporary(folder_of(path), |path| File::create_new(path))?;
     write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     if overwrite {
@@ -28,7 +32,59 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    tempfile::Builder::new().prefix(".pdae-").suffix(".tmp").tempfile_in(folder_of(path)).map(drop)
+    temporary(folder_of(path), |path| File::create_new(path)).map(drop)
+}
+
+/// Whether a folder is there and can be written to, or can be made, for whoever has long to compute before.
+pub fn check_folder(folder: &Path) -> io::Result<()> {
+    match folder.ancestors().find(|place| !place.as_os_str().is_empty() && place.exists()) {
+        Some(place) if !place.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+        place => temporary(place.unwrap_or(Path::new(".")), |path| File::create_new(path)).map(drop),
+    }
+}
+
+/// Removes what is half written when the program is told to stop, by Ctrl-C or by the system, and then stops it.
+pub fn clean_up_when_stopped() {
+    let stop = || {
+        // Locked until the end, so that no further file is begun.
+        let unfinished = unfinished();
+        for file in unfinished.iter() {
+            let _ = std::fs::remove_file(file);
+        }
+        std::process::exit(STOPPED)
+    };
+    // What the program was started to ignore it goes on ignoring, as under `nohup`; then there is no clean-up either.
+    if let Err(reason) = ctrlc::try_set_handler(stop) {
+        log::debug!("unfinished files will stay when the program is stopped: {reason}");
+    }
+}
+
+fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A place in the list of unfinished files.
+struct Listed(PathBuf);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        unfinished().remove(&self.0);
+    }
+}
+
+/// Makes a file with a name that nobody else has, which is removed in the end unless it gets another. Nobody has heard of that name, so
+/// errors leave it out.
+fn temporary<F>(folder: &Path, make: impl Fn(&Path) -> io::Result<F>) -> io::Result<(Listed, NamedTempFile<F>)> {
+    let mut listed = None;
+    let file = tempfile::Builder::new().prefix(".pdae-").suffix(".tmp").make_in(folder, |path| {
+        // Not to be stopped between the two.
+        let mut unfinished = unfinished();
+        let file = make(path)?;
+        unfinished.insert(path.into());
+        listed = Some(Listed(path.into()));
+        Ok(file)
+    })?;
+    Ok((listed.expect("it was made"), file))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -39,7 +95,7 @@ fn folder_of(path: &Path) -> &Path {
 pub fn give_second_name(file: &Path, name: &Path) -> io::Result<()> {
     let folder = name.parent().unwrap_or(Path::new("."));
     // A link cannot take a name that is taken, but can be renamed to it.
-    let between = tempfile::Builder::new().prefix(".pdae-").suffix(".tmp").make_in(folder, |path| std::fs::hard_link(file, path))?;
+    let (_listed, between) = temporary(folder, |path| std::fs::hard_link(file, path))?;
     between.into_temp_path().persist(name).map_err(|error| error.error)
 }
 
@@ -80,6 +136,35 @@ mod tests {
         std::fs::remove_file(&a).unwrap();
         assert_eq!(std::fs::read_to_string(&b).unwrap(), "new");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no litter");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_found_before_and_no_hidden_name_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing/a.txt");
+        for error in [check_writable(&missing), write_renamed(&missing, true, |_| Ok::<_, io::Error>(()))].map(Result::unwrap_err) {
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert!(!error.to_string().contains("tmp"), "{error}");
+        }
+        let file = folder.path().join("a.txt");
+        check_writable(&file).unwrap();
+        check_folder(folder.path()).unwrap();
+        check_folder(&folder.path().join("b/c")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no litter");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(check_folder(&file.join("b")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn an_unfinished_file_is_listed_as_long_as_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let listed = || unfinished().iter().filter(|file| file.starts_with(folder.path())).count();
+        let result: io::Result<()> = write_renamed(&folder.path().join("a.txt"), false, |_| {
+            assert_eq!(listed(), 1);
+            Ok(())
+        });
+        result.unwrap();
+        assert_eq!(listed(), 0);
     }
 
     #[test]
