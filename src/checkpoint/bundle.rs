@@ -85,9 +85,10 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads and checks a bundle. `path` is its folder (or the manifest inside it).
+    /// Reads and checks a bundle. `path` is its folder (or one of the two files inside it).
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")) } else { path };
+        let is_part = path.file_name().is_some_and(|name| name == MANIFEST || name == WEIGHTS || name == NEW_WEIGHTS);
+        let folder = if is_part && path.is_file() { path.parent().unwrap_or(Path::new(".")) } else { path };
         let manifest = Self::read_manifest(folder)?;
         let file = Path::new(&manifest.weights.file);
         // A manifest from elsewhere must not point outside its own folder.
@@ -108,9 +109,17 @@ impl Bundle {
     /// Reads the manifest alone.
     pub fn read_manifest(folder: &Path) -> Result<Manifest, CheckpointError> {
         let path = folder.join(MANIFEST);
-        let text = std::fs::read_to_string(&path).map_err(CheckpointError::io("read", &path))?;
+        let not_a_model = |reason: String| CheckpointError::NotAModel { path: folder.into(), reason };
+        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+            _ if folder.is_file() => not_a_model("it is a file".into()),
+            ErrorKind::NotFound if !folder.exists() => not_a_model("there is no such folder".into()),
+            ErrorKind::NotFound => not_a_model(format!("there is no {MANIFEST} in it")),
+            ErrorKind::InvalidData => not_a_model(format!("its {MANIFEST} is not text")),
+            _ => CheckpointError::io("read", &path)(error),
+        })?;
+        let manifest: Manifest =
+            serde_json::from_str(&text).map_err(|e| not_a_model(format!("its {MANIFEST} is not a bundle's manifest ({e})")))?;
         let config = |reason: String| CheckpointError::Config { path: path.clone(), reason };
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| config(format!("not a bundle's manifest ({e})")))?;
         if manifest.format > FORMAT {
             return Err(config("made by a newer version of the program; update PDAE Studio to open it".into()));
         }

@@ -12,6 +12,12 @@ pub enum CheckpointError {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("{path} is not a readable checkpoint: {reason}. It may be damaged or only partly downloaded; fetch it again", path = path.display())]
     Unreadable { path: PathBuf, reason: String },
+    #[error(
+        "{path} is not a model: {reason}. Choose a folder with manifest.json and model.safetensors; published checkpoints have to be \
+         imported first (`pdae-studio import`, or Import a model in the window)",
+        path = path.display()
+    )]
+    NotAModel { path: PathBuf, reason: String },
     #[error("{path} is not the file that the bundle was made with (its SHA-256 differs). Copy the bundle again", path = path.display())]
     Checksum { path: PathBuf },
     #[error("{path}: {reason}", path = path.display())]
