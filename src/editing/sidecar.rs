@@ -74,6 +74,8 @@ pub enum Crop {
 pub enum SidecarError {
     #[error("the recipe {path} could not be read: {reason}. Name a recipe that PDAE Studio saved", path = path.display())]
     Read { path: PathBuf, reason: String },
+    #[error("{path} is not a recipe: {reason}. Name a file that PDAE Studio saved beside a picture, ending in .recipe.json", path = path.display())]
+    NotARecipe { path: PathBuf, reason: String },
     #[error("the recipe {path} was made by a newer version of the program; update PDAE Studio to use it", path = .0.display())]
     Newer(PathBuf),
     #[error("the recipe {path} exists already. Choose another name, or allow it to be replaced", path = .0.display())]
@@ -97,16 +99,24 @@ impl Sidecar {
 
     pub fn read(path: &Path) -> Result<Self, SidecarError> {
         let unreadable = |reason: String| SidecarError::Read { path: path.into(), reason };
-        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
-        if size > MAX_BYTES {
-            return Err(unreadable(format!("it is {size} bytes large")));
+        let other = |reason: String| SidecarError::NotARecipe { path: path.into(), reason };
+        let found = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
+        if found.is_dir() {
+            return Err(other("it is a folder".into()));
         }
-        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+        if found.len() > MAX_BYTES {
+            return Err(other(format!("it is {} bytes large", found.len())));
+        }
+        let bytes = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|_| other("it is not text".into()))?;
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
+            let what = if e.is_eof() { "it breaks off in the middle" } else { "it is not written as one" };
+            other(format!("{what} ({e})"))
+        })?;
         if value["format"].as_u64().is_some_and(|format| format > u64::from(FORMAT)) {
             return Err(SidecarError::Newer(path.into()));
         }
-        let mut sidecar: Self = serde_json::from_value(value).map_err(|e| unreadable(e.to_string()))?;
+        let mut sidecar: Self = serde_json::from_value(value).map_err(|e| other(e.to_string()))?;
         sidecar.check().map_err(unreadable)?;
         // Zeros are left out in memory.
         sidecar.recipe.sliders.retain(|_, percent| *percent != 0.0);
@@ -247,6 +257,11 @@ mod tests {
         }
         std::fs::write(&path, "{").unwrap();
         assert!(Sidecar::read(&path).is_err());
+        for (bytes, part) in [(&b"{\n"[..], "breaks off"), (b"\xff\xd8\xff", "not text"), (b"{\"a\": 1}", "missing field")] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Sidecar::read(&path).unwrap_err().to_string();
+            assert!(error.contains("a.recipe.json is not a recipe") && error.contains(part), "{error}");
+        }
         assert!(Sidecar::read(folder.path()).is_err());
     }
 
