@@ -139,8 +139,13 @@ fn half_name(name: &str) -> String {
 }
 
 fn cpu() -> NamedDevice {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    NamedDevice { device: Device::flex(), name: format!("CPU, {cores} {}", if cores == 1 { "thread" } else { "threads" }), compute: None }
+    // As many as compute, which may be fewer than there are cores.
+    NamedDevice { device: Device::flex(), name: format!("CPU, {}", threads(rayon::current_num_threads())), compute: None }
+}
+
+/// A number of threads in words.
+pub fn threads(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "thread" } else { "threads" })
 }
 
 /// Everything that can be computed on, with the names that the system gives: the processor, then every adapter that wgpu finds, cards

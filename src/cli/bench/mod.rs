@@ -13,6 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::ModelArgs;
+use crate::device;
 use crate::engine::edit::EditError;
 use networks::Network;
 
@@ -93,7 +94,7 @@ pub fn run(args: &BenchArgs) -> Result<(), BenchError> {
     }
     line("Machine", &machine::description());
     line("Computes on", &measured.backend);
-    line("Matrix product", &format!("{:.0} GFLOP/s (f32, {} threads)", measured.peak, measured.threads));
+    line("Matrix product", &format!("{:.0} GFLOP/s (f32, {})", measured.peak, device::threads(measured.threads)));
     line("Network", &measured.name);
     println!();
     println!("{:<26}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}", "", "median ms", "least ms", "CPU ms", "a second", "GFLOP/s", "of peak");
