@@ -195,8 +195,8 @@ pub fn prepare(folder: &RunFolder, job: &LatentJob, device: &Device, tick: impl 
         hyperparameters: job.hyperparameters,
     };
     // An unfit folder is refused before an hour of encoding, and its latents are never mixed up with another encoder's.
-    folder.set_config(&config)?;
-    let (facts, set) = latents_of(folder, job, &bundle, device, tick)?;
+    folder.check_config(&config)?;
+    let (facts, set) = latents_of(folder, job, &config, &bundle, device, tick)?;
     Ok(LatentTraining { bundle, config, facts, set: Arc::new(set) })
 }
 
@@ -235,6 +235,7 @@ impl LatentTraining {
 fn latents_of(
     folder: &RunFolder,
     job: &LatentJob,
+    config: &RunConfig<LatentRun>,
     bundle: &Bundle,
     device: &Device,
     tick: impl FnMut(usize),
@@ -247,6 +248,7 @@ fn latents_of(
         None => {
             let path = job.data.as_ref().ok_or_else(|| TrainError::NoLatents { path: folder.path().into() })?;
             let data = ImageSet::load(path, bundle.manifest.config.image_size, job.validation)?;
+            folder.set_config(config)?;
             let model = bundle.build_for_use(device)?;
             let found = latents::encode(|x| model.semantic_latent(x), &data, device, tick);
             let facts = Facts {

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::data::{BatchSource, Loader};
 use super::parts::{Divide, Threads};
 use super::{Hyperparameters, Learner, TrainError, pictures};
+use crate::checkpoint::CheckpointError;
 use crate::checkpoint::tensors::{self, Precision, write_renamed};
 use crate::model::{ModelConfig, Weights, gpu};
 use crate::panics;
@@ -148,10 +149,20 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    /// A folder that need not be there yet: it is made when something is first kept in it.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.into() }
+    }
+
     /// A new or existing folder.
     pub fn create(path: &Path) -> Result<Self, TrainError> {
-        std::fs::create_dir_all(path).map_err(TrainError::io("create", path))?;
-        Ok(Self { path: path.into() })
+        let folder = Self::at(path);
+        folder.make()?;
+        Ok(folder)
+    }
+
+    pub(super) fn make(&self) -> Result<(), TrainError> {
+        std::fs::create_dir_all(&self.path).map_err(TrainError::io("create", &self.path))
     }
 
     /// A folder that has been trained in before.
@@ -182,11 +193,18 @@ impl RunFolder {
 
     /// Notes what is trained. A folder that has been trained to something else is refused.
     pub fn set_config<N: NetworkConfig>(&self, config: &RunConfig<N>) -> Result<(), TrainError> {
+        self.check_config(config)?;
+        self.make()?;
+        self.write_json(CONFIG, config)
+    }
+
+    /// Refuses a folder that has been trained to something else.
+    pub(super) fn check_config<N: NetworkConfig>(&self, config: &RunConfig<N>) -> Result<(), TrainError> {
         match self.config::<N>(config.stage)? {
             Some(found) if found.model != config.model && self.progress()?.is_some() => {
                 Err(self.other_run(format!("`train {}` of another network", config.stage.name())))
             }
-            _ => self.write_json(CONFIG, config),
+            _ => Ok(()),
         }
     }
 
@@ -206,8 +224,13 @@ impl RunFolder {
         if Path::new(&progress.file).components().count() != 1 {
             return Err(self.damaged(format!("{STATE} names {}", progress.file)));
         }
-        let (weights, _) = tensors::read(&path)?;
-        Ok((progress, weights))
+        let lost = |reason: String| self.damaged(format!("its last state, {}, {reason}, and a run keeps no earlier one", progress.file));
+        match tensors::read(&path) {
+            Ok((weights, _)) => Ok((progress, weights)),
+            Err(CheckpointError::Unreadable { reason, .. }) => Err(lost(format!("cannot be read ({reason})"))),
+            Err(CheckpointError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Err(lost("is missing".into())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The averaged weights of the last complete state under their published names.
@@ -531,4 +554,27 @@ fn bar(limits: &Limits, step: u64) -> ProgressBar {
         bar.reset_eta();
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_state_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = RunFolder::at(&place.path().join("run"));
+        assert!(folder.progress().unwrap().is_none());
+        folder.make().unwrap();
+        let file = "state-00000002.safetensors";
+        folder.write_json(STATE, &Progress { file: file.into(), ..Progress::default() }).unwrap();
+        let said = |part: &str| {
+            let error = folder.state().unwrap_err().to_string();
+            assert!(error.contains(file) && error.contains(part) && error.contains("fresh --run folder"), "{error}");
+            assert!(!error.contains("fetch"), "{error}");
+        };
+        said("is missing");
+        std::fs::write(folder.path().join(file), [9; 20]).unwrap();
+        said("cannot be read");
+    }
 }

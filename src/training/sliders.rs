@@ -351,10 +351,11 @@ pub fn train(
         },
         hyperparameters: job.hyperparameters,
     };
-    folder.set_config(&config)?;
+    folder.check_config(&config)?;
     let training_device = device.clone().autodiff();
     let readers = Readers::new(&bundle, job.critic.as_ref(), &training_device)?;
     let data = Arc::new(ImageSet::load(&job.data, bundle.manifest.config.image_size, job.validation)?);
+    folder.set_config(&config)?;
     let model = bundle.build_for_use(device)?;
     let facts =
         Facts { encoder: config.model.encoder.clone(), data: latents::data_name(&job.data), images: data.len(), training: data.training() };
