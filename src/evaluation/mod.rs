@@ -47,6 +47,8 @@ pub enum EvaluationError {
     NoLabels { path: PathBuf, images: usize },
     #[error("this model has no slider called {name:?}. It has: {known}")]
     UnknownSlider { name: String, known: String },
+    #[error("could not write {path}: {source}. Check that its folder exists and that you may write there", path = path.display())]
+    Unwritable { path: PathBuf, source: std::io::Error },
     #[error("the drawing failed: {0}")]
     Drawing(String),
     #[error(transparent)]

@@ -98,6 +98,14 @@ pub fn write(photo: &Photo, path: &Path, options: &ExportOptions) -> Result<(), 
     write_with(path, options.overwrite, |out| encode::encode(photo, format, options.jpeg_quality.clamp(1, 100), attachments, out))
 }
 
+/// Whether a picture will get its place, for whoever has long to compute before.
+pub fn check_place(path: &Path, overwrite: bool) -> Result<(), ExportError> {
+    if path.exists() && !overwrite {
+        return Err(ExportError::Exists(path.into()));
+    }
+    crate::files::check_writable(path).map_err(|e| ExportError::Write { path: path.into(), reason: e.to_string() })
+}
+
 /// Lets `encode` fill a new file.
 pub(super) fn write_with<E: std::fmt::Display>(
     path: &Path,

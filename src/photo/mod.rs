@@ -12,7 +12,7 @@ pub mod pixels;
 pub mod profile;
 pub mod xmp;
 
-pub use export::{ExportError, ExportFormat, ExportOptions, write};
+pub use export::{ExportError, ExportFormat, ExportOptions, check_place, write};
 pub(crate) use frame::{Border, Pyramid};
 pub use frame::{Fit, Frame, from_model, to_model};
 pub use open::{Metadata, Photo, PhotoError};

@@ -80,17 +80,26 @@ pub enum PhotoError {
 impl Photo {
     /// Opens a file. The format is told by its contents, not its name; EXIF orientation is applied.
     pub fn open(path: &Path) -> Result<Self, PhotoError> {
-        let io = |source| PhotoError::Io { path: path.into(), source };
         let shown = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-        let size = std::fs::metadata(path).map_err(io)?.len();
+        let size = Self::check(path)?;
         if size > MAX_FILE_BYTES {
             return Err(PhotoError::TooMuchMemory { name: shown, gigabytes: size as f64 / 1e9 });
         }
-        let bytes = std::fs::read(path).map_err(io)?;
+        let bytes = std::fs::read(path).map_err(|source| PhotoError::Io { path: path.into(), source })?;
         let mut photo = Self::decode(&bytes, &shown)?;
         photo.name = path.file_stem().map_or(shown, |n| n.to_string_lossy().into_owned());
         photo.path = Some(path.into());
         Ok(photo)
+    }
+
+    /// Whether there is a file to open, for whoever has much to do before. Returns its bytes.
+    pub fn check(path: &Path) -> Result<u64, PhotoError> {
+        let io = |source| PhotoError::Io { path: path.into(), source };
+        let found = std::fs::metadata(path).map_err(io)?;
+        if found.is_dir() {
+            return Err(io(std::io::Error::new(std::io::ErrorKind::IsADirectory, "it is a folder. Choose a photo in it instead")));
+        }
+        Ok(found.len())
     }
 
     /// Decodes a file's bytes; `name` is for messages. Of an animation, the first frame.
