@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
+use super::numbers;
 use crate::engine::edit::{EditError, Editor};
 use crate::photo::{Frame, Photo, Upsampling};
 
@@ -10,7 +11,7 @@ use crate::photo::{Frame, Photo, Upsampling};
 pub struct FramingArgs {
     /// Which face to edit, where there are several: 1 is the one that is found most surely
     /// [default: that of the recipe, on the photo it was made for; else 1].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = numbers::at_least_one::<u32>)]
     face: Option<u32>,
     /// Don't look for a face: edit the square in the middle of the photo.
     #[arg(long, conflicts_with = "face")]

@@ -8,6 +8,7 @@ pub mod import;
 pub mod info;
 mod inputs;
 pub mod interpolate;
+mod numbers;
 pub mod sample;
 pub mod sheet;
 pub mod train;

@@ -5,16 +5,18 @@ mod judge;
 mod latent;
 mod sliders;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::numbers;
 use crate::checkpoint::Bundle;
 use crate::checkpoint::tensors::Precision;
 use crate::device::{DeviceChoice, NamedDevice};
 use crate::diffusion::ScheduleConfig;
+use crate::files;
 use crate::model::{DenoiserConfig, EncoderKind, ModelConfig, Prediction};
 use crate::training::autoencoder::{self, BundleDetails, Start, Written};
 use crate::training::directions::{self, DirectionsJob, FitOptions, Report};
@@ -55,7 +57,7 @@ struct DpmArgs {
     #[command(flatten)]
     network: NetworkArgs,
     /// Weight each image's loss by min(snr, G) / snr, which trains faster; 5 is usual [default: off, as in the paper].
-    #[arg(long, value_name = "G")]
+    #[arg(long, value_name = "G", value_parser = numbers::positive::<f64>)]
     min_snr: Option<f64>,
     /// Begin with the DPM of a bundle and its shape, instead of random weights.
     #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["preset", "image_size", "patch", "base", "mult", "blocks", "attention", "prediction"])]
@@ -108,10 +110,10 @@ struct DirectionsArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     validation: usize,
     /// Regularisation of the classifier.
-    #[arg(long, default_value_t = FitOptions::default().l2)]
+    #[arg(long, default_value_t = FitOptions::default().l2, value_parser = numbers::not_negative::<f64>)]
     l2: f64,
     /// How far sliders may also move what is usual beside their attribute: more is stronger, less is purer.
-    #[arg(long, default_value_t = FitOptions::default().ridge)]
+    #[arg(long, default_value_t = FitOptions::default().ridge, value_parser = numbers::not_negative::<f64>)]
     ridge: f64,
     /// The ridge of one slider, e.g. blond_hair=8. May be given many times.
     #[arg(long, value_name = "NAME=RIDGE", value_parser = named_number, conflicts_with = "raw")]
@@ -120,7 +122,7 @@ struct DirectionsArgs {
     #[arg(long, conflicts_with = "ridge")]
     raw: bool,
     /// What 100 percent of a slider is, as a multiple of the paper's scale
-    #[arg(long, default_value_t = FitOptions::default().strength)]
+    #[arg(long, default_value_t = FitOptions::default().strength, value_parser = numbers::positive::<f32>)]
     strength: f32,
     /// The strength of one slider, e.g. smiling=1.5. May be given many times.
     #[arg(long, value_name = "NAME=STRENGTH", value_parser = named_number)]
@@ -149,23 +151,23 @@ struct SittingArgs {
     /// Folder of the run.
     #[arg(long)]
     run: PathBuf,
-    /// Stop after so many steps in all.
-    #[arg(long)]
+    /// Stop after so many steps in all, at least 1.
+    #[arg(long, value_parser = numbers::at_least_one::<u64>)]
     steps: Option<u64>,
     /// Stop after so many minutes.
-    #[arg(long)]
+    #[arg(long, value_parser = numbers::positive::<f64>)]
     minutes: Option<f64>,
-    /// Examples a step [default: 128; latent 512; judge 64; sliders 32].
+    /// Examples a step, 1 to 65536 [default: 128; latent 512; judge 64; sliders 32].
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65536))]
     batch: Option<usize>,
     /// Learning rate [default: 1e-4; latent and judge 1e-3; sliders 0.05].
-    #[arg(long)]
+    #[arg(long, value_parser = numbers::positive::<f64>)]
     rate: Option<f64>,
     /// Steps over which the learning rate rises [default: 500; latent and judge 100; sliders 20].
     #[arg(long)]
     warmup: Option<u64>,
-    /// Decay of the moving average of the weights [default: 0.9999; latent and judge 0.999; sliders 0.99].
-    #[arg(long)]
+    /// Decay of the moving average of the weights, from 0 up to less than 1 [default: 0.9999; latent and judge 0.999; sliders 0.99].
+    #[arg(long, value_parser = numbers::below_one)]
     ema: Option<f64>,
     /// Seed of weights, noise and order [default: 0].
     #[arg(long)]
@@ -174,7 +176,7 @@ struct SittingArgs {
     #[arg(long)]
     bf16: bool,
     /// Steps between saves.
-    #[arg(long, value_name = "STEPS", default_value_t = Limits::default().save_every, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "STEPS", default_value_t = Limits::default().save_every, value_parser = numbers::at_least_one::<u64>)]
     save_every: u64,
     /// Steps between sample pictures; 0 for none.
     #[arg(long, value_name = "STEPS", default_value_t = Limits::default().sample_every)]
@@ -205,8 +207,8 @@ struct NetworkArgs {
     /// Residual blocks a level.
     #[arg(long)]
     blocks: Option<usize>,
-    /// Downsampling rates with attention, e.g. 2 or 2,4.
-    #[arg(long, value_delimiter = ',')]
+    /// Downsampling rates with attention, e.g. 2 or 2,4. The first level's is 1, and each further level's twice the one before.
+    #[arg(long, value_delimiter = ',', value_parser = downsampling_rate)]
     attention: Option<Vec<usize>>,
     /// Length of the semantic latent.
     #[arg(long)]
@@ -302,6 +304,12 @@ impl NetworkArgs {
     }
 }
 
+/// A rate that a level can have.
+fn downsampling_rate(text: &str) -> Result<usize, String> {
+    let rates = "it is no level's downsampling rate: those are 1, 2, 4 and so on, doubling with every level";
+    text.parse().ok().filter(|rate: &usize| rate.is_power_of_two()).ok_or_else(|| rates.to_owned())
+}
+
 fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
@@ -338,16 +346,33 @@ impl SittingArgs {
         Ok(device)
     }
 
-    /// The run's folder; without a time limit it is not even created.
+    /// The run's folder, which is only made once everything that is trained from has been found.
     fn open_folder(&self) -> Result<RunFolder, TrainError> {
         if self.steps.is_none() && self.minutes.is_none() {
             return Err(TrainError::NoLimit);
         }
-        RunFolder::create(&self.run)
+        check_writable(&self.run)?;
+        Ok(RunFolder::at(&self.run))
     }
 }
 
+/// Hours of training should not end in a folder that cannot be written to.
+fn check_writable(folder: &Path) -> Result<(), TrainError> {
+    files::check_folder(folder).map_err(TrainError::io("write to", folder))
+}
+
 impl CommonArgs {
+    /// Whether there is anything to read, for a training that makes its folder before it reads.
+    fn check_data(&self) -> Result<(), TrainError> {
+        let path = self.data.clone();
+        let is_empty = std::fs::read_dir(&path).map(|mut entries| entries.next().is_none());
+        match is_empty {
+            Ok(true) => Err(TrainError::Empty { path, broken: 0 }),
+            Err(_) if !path.is_file() => Err(TrainError::NotImages { path }),
+            _ => Ok(()),
+        }
+    }
+
     fn images(&self, size: usize) -> Result<ImageSet, TrainError> {
         eprintln!("Reading {}", self.data.display());
         let data = ImageSet::load(&self.data, size, self.validation)?;
@@ -392,6 +417,8 @@ fn train_dpm(args: &DpmArgs) -> Result<(), TrainError> {
 fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
     let (common, sitting) = (&args.common, &args.common.sitting);
     let folder = sitting.open_folder()?;
+    let target = args.bundle.clone().unwrap_or_else(|| sitting.run.join("bundle"));
+    check_writable(&target)?;
     let before: Option<RunConfig> = folder.config(StageKind::Autoencoder)?;
     // A run that has a state holds its DPM, too.
     let resumes = folder.progress()?.is_some();
@@ -415,7 +442,6 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
     let progress = autoencoder::train(&folder, &config, start, &data, &sitting.limits(), &device.device)?;
     say_where(&progress);
 
-    let target = args.bundle.clone().unwrap_or_else(|| sitting.run.join("bundle"));
     let details = BundleDetails {
         name: args.name.clone().unwrap_or_else(|| "My model".into()),
         licence: args.licence.clone().unwrap_or_else(|| "not stated: ask who trained it".into()),
@@ -455,6 +481,7 @@ fn train_autoencoder(args: &AutoencoderArgs) -> Result<(), TrainError> {
 }
 
 fn fit_directions(args: &DirectionsArgs) -> Result<(), TrainError> {
+    check_writable(&args.bundle)?;
     let job = DirectionsJob {
         bundle: args.bundle.clone(),
         data: args.data.clone(),

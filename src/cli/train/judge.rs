@@ -26,6 +26,7 @@ pub struct JudgeArgs {
 pub fn run(args: &JudgeArgs) -> Result<(), TrainError> {
     let (common, sitting) = (&args.common, &args.common.sitting);
     let folder = sitting.open_folder()?;
+    common.check_data()?;
     let before = judge::configured(&folder)?;
     let (mut image_size, mut width) = before.as_ref().map_or((64, 32), |before| (before.model.image_size, before.model.width));
     set(&mut image_size, args.size);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{SittingArgs, encoding_bar, say_where, set};
+use super::{SittingArgs, check_writable, encoding_bar, say_where, set};
 use crate::checkpoint::Bundle;
 use crate::training::TrainError;
 use crate::training::latent_dpm::{self, LatentJob};
@@ -33,6 +33,7 @@ pub struct LatentArgs {
 pub fn run(args: &LatentArgs) -> Result<(), TrainError> {
     let sitting = &args.sitting;
     let folder = sitting.open_folder()?;
+    check_writable(&args.bundle)?;
     let before = latent_dpm::configured(&folder)?;
     let mut network = match &before {
         Some(before) => before.model.network.clone(),

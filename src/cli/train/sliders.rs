@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{SittingArgs, counting_bar, encoding_bar, say_where};
+use super::{SittingArgs, check_writable, counting_bar, encoding_bar, numbers, say_where};
 use crate::training::TrainError;
 use crate::training::sliders::{self, Prices, SlidersJob, Tick};
 
@@ -29,33 +29,29 @@ pub struct SlidersArgs {
     critic: Option<PathBuf>,
     /// What changes of other attributes cost beside an edit that does not show: more, and edits change less, themselves included
     /// [default: 8].
-    #[arg(long, value_parser = price)]
+    #[arg(long, value_parser = numbers::not_negative::<f64>)]
     price: Option<f64>,
     /// The same for sliders while everything else is locked [default: 60].
-    #[arg(long, value_parser = price)]
+    #[arg(long, value_parser = numbers::not_negative::<f64>)]
     lock_price: Option<f64>,
     /// What changes of the picture cost, wherever they are: more, and backgrounds and light stay as they were [default: 8].
-    #[arg(long, value_parser = price)]
+    #[arg(long, value_parser = numbers::not_negative::<f64>)]
     pixel_price: Option<f64>,
     /// The same for an attribute that is large in a picture, e.g. blond_hair=3. May be given many times.
     #[arg(long, value_name = "NAME=PRICE", value_parser = super::named_number)]
     pixel_price_of: Vec<(String, f64)>,
-    /// Photos that every slider is tried on in the end.
+    /// Photos that every slider is tried on in the end, 1 to 10000.
     #[arg(long, default_value_t = 24, value_parser = Count::new().range(1..=10_000))]
     faces: usize,
-    /// Steps of each of these decodes.
+    /// Steps of each of these decodes, 1 to 1000.
     #[arg(long, default_value_t = 6, value_parser = Count::new().range(1..=1000))]
     decode_steps: usize,
-}
-
-fn price(text: &str) -> Result<f64, String> {
-    let price: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if price.is_finite() && price >= 0.0 { Ok(price) } else { Err("a price is 0 or more".into()) }
 }
 
 pub fn run(args: &SlidersArgs) -> Result<(), TrainError> {
     let sitting = &args.sitting;
     let folder = sitting.open_folder()?;
+    check_writable(&args.bundle)?;
     let before = sliders::configured(&folder)?;
     let usual = before.as_ref().map_or_else(Prices::default, |before| before.model.prices.clone());
     let prices = Prices {
