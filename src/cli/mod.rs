@@ -13,10 +13,11 @@ pub mod sample;
 pub mod sheet;
 pub mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::checkpoint::bundle;
 use crate::device::DeviceChoice;
@@ -111,23 +112,75 @@ pub fn run(cli: Cli) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pdae-studio: {error}");
+            eprintln!("pdae-studio: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
 }
 
+/// An error as it is told here. Most are the window's, too, where there are no options to name.
+fn sentence(error: &impl std::fmt::Display) -> String {
+    error.to_string().replace("or allow it to be replaced", "or replace it with --overwrite")
+}
+
 fn open_window(photo: Option<PathBuf>, model: &ModelArgs, time_start: bool) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(word) = photo.as_deref().and_then(mistyped) {
+        let meant = meant_by(word).map_or_else(String::new, |command| format!("Did you mean `pdae-studio {command}`? "));
+        return Err(format!("there is neither a command nor a file called {word}. {meant}All commands: pdae-studio --help").into());
+    }
     if !studio::has_display() {
-        return Err("there is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set). \
-                    Without one, edit photos like this:\n\n    pdae-studio edit PHOTO -o OUT.png --set smiling=60"
-            .into());
+        return Err(no_display("neither DISPLAY nor WAYLAND_DISPLAY is set").into());
     }
     let options = studio::StartOptions { bundle: model.bundle(), photo, device: model.device, folder: None };
-    if time_start {
-        studio::timed::run(options)?;
+    let opened = if time_start {
+        studio::timed::run(options)
     } else {
-        studio::run(studio::StartOptions { folder: studio::own_folder(), ..options })?;
+        studio::run(studio::StartOptions { folder: studio::own_folder(), ..options })
+    };
+    opened.map_err(|error| match error {
+        eframe::Error::WinitEventLoop(reason) => {
+            log::info!("{reason}");
+            no_display("what DISPLAY or WAYLAND_DISPLAY names does not answer").into()
+        }
+        error => error.into(),
+    })
+}
+
+fn no_display(why: &str) -> String {
+    format!(
+        "there is no display to open a window on ({why}). Without one, edit photos like this:\n\n    \
+         pdae-studio edit PHOTO -o OUT.png --set smiling=60"
+    )
+}
+
+/// What looks like a command rather than a photo, of which there is none by that name.
+fn mistyped(photo: &Path) -> Option<&str> {
+    let word = photo.to_str()?;
+    let is_word = !word.contains('.') && !word.contains(std::path::is_separator);
+    (is_word && !photo.exists()).then_some(word)
+}
+
+/// The command whose name is nearest to a mistyped one.
+fn meant_by(word: &str) -> Option<String> {
+    let commands = clap::Command::new("pdae-studio").subcommands(Cli::command().get_subcommands().cloned());
+    match commands.try_get_matches_from(["pdae-studio", word]).err()?.get(ContextKind::SuggestedSubcommand)? {
+        ContextValue::Strings(names) => names.first().cloned(),
+        ContextValue::String(name) => Some(name.clone()),
+        _ => None,
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_command_is_told_from_a_photo() {
+        assert_eq!(mistyped(Path::new("eddit")), Some("eddit"));
+        for photo in ["eddit.jpg", "photos/eddit", "src"] {
+            assert_eq!(mistyped(Path::new(photo)), None, "{photo}");
+        }
+        assert_eq!(meant_by("eddit").as_deref(), Some("edit"));
+        assert_eq!(meant_by("xyzzy"), None);
+    }
 }
