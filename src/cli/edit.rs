@@ -47,7 +47,8 @@ pub struct EditArgs {
         long,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64),
         help = format!(
-            "Denoising steps [default: {}]. The photo is read in as many, but at least {}",
+            "Denoising steps, 1 to {} [default: {}]. The photo is read in as many, but at least {}",
+            Recipe::MAX_STEPS,
             Recipe::DEFAULT_STEPS,
             Recipe::INVERSION_STEPS
         )
@@ -89,6 +90,13 @@ pub enum EditCommandError {
     UnknownSlider { name: String, known: String },
     #[error("{path} could not be listed or created: {source}", path = path.display())]
     Folder { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{path} is a picture's name, but the results of several photos, or of a folder, go into a folder. Name one with -o, or end it in a slash",
+        path = .0.display()
+    )]
+    PictureForFolder(PathBuf),
+    #[error("{path} is a file, and a folder is wanted here. Name another folder with -o", path = .0.display())]
+    FileForFolder(PathBuf),
     #[error("{path} holds no photos. Name photos, or a folder with some in it", path = .0.display())]
     NoPhotos(PathBuf),
     #[error("{failed} of {total} photos failed; the reasons are above")]
@@ -166,13 +174,14 @@ struct Session<'a> {
 pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
     // What can be wrong with the arguments is found before any work is done.
     let target = inputs::target(&args.photos, &args.output);
-    if target == Target::File {
-        ExportFormat::of(&args.output)?;
+    match target {
+        Target::File => drop(ExportFormat::of(&args.output)?),
+        Target::Folder => inputs::check_folder(&args.output)?,
     }
     let jobs = inputs::jobs(&args.photos, &args.output, target, args.format.as_deref(), args.save_recipe)?;
     let applied = args.recipe.as_deref().map(Sidecar::read).transpose()?;
     if let [job] = &jobs[..] {
-        check_single(job, args)?;
+        check_single(job, target, args)?;
     }
     if target == Target::Folder {
         std::fs::create_dir_all(&args.output).map_err(|source| EditCommandError::Folder { path: args.output.clone(), source })?;
@@ -186,7 +195,7 @@ pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
     let mut failed = 0;
     for job in &jobs {
         if let Err(error) = session.run_and_tell(job) {
-            session.bar.suspend(|| eprintln!("pdae-studio: {}: {error}", job.photo.display()));
+            session.bar.suspend(|| eprintln!("pdae-studio: {}: {}", job.photo.display(), super::sentence(&error)));
             failed += 1;
         }
     }
@@ -200,10 +209,14 @@ pub fn run(args: &EditArgs) -> Result<(), EditCommandError> {
 }
 
 /// With a single photo there is no reason to load a model before finding these.
-fn check_single(job: &Job, args: &EditArgs) -> Result<(), EditCommandError> {
+fn check_single(job: &Job, target: Target, args: &EditArgs) -> Result<(), EditCommandError> {
     if !args.json {
         check_free(job, args)?;
-        std::fs::metadata(&job.photo).map_err(|source| PhotoError::Io { path: job.photo.clone(), source })?;
+        Photo::check(&job.photo)?;
+        // A folder may have to be made yet.
+        if target == Target::File {
+            photo::check_place(&job.output, args.overwrite)?;
+        }
     }
     Ok(())
 }
@@ -267,7 +280,7 @@ impl<'a> Session<'a> {
             if self.args.json {
                 let outcome = match &result {
                     Ok((width, height)) => Outcome::Written { output: job.output.to_string_lossy(), width: *width, height: *height },
-                    Err(error) => Outcome::Failed { error: error.to_string() },
+                    Err(error) => Outcome::Failed { error: super::sentence(error) },
                 };
                 let line = Line { path: job.photo.to_string_lossy(), ok: result.is_ok(), outcome, warnings: &warnings, milliseconds };
                 println!("{}", serde_json::to_string(&line).unwrap_or_default());
@@ -281,6 +294,7 @@ impl<'a> Session<'a> {
     /// The size of what was written.
     fn edit(&self, job: &Job, warnings: &mut Vec<String>) -> Result<(u32, u32), EditCommandError> {
         check_free(job, self.args)?;
+        photo::check_place(&job.output, self.args.overwrite)?;
         let photo = Photo::open(&job.photo)?;
         let (source, model) = (SourceEntry::of(&photo), self.editor.model_entry());
         if let Some(applied) = &self.applied {

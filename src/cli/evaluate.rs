@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use image::{ImageFormat, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::ModelArgs;
+use super::{ModelArgs, numbers};
+use crate::checkpoint::Bundle;
 use crate::checkpoint::tensors::write_renamed;
-use crate::checkpoint::{Bundle, CheckpointError};
 use crate::editing::{Recipe, attributes};
 use crate::evaluation::edits::EditOptions;
 use crate::evaluation::{EvaluationError, EvaluationJob, Part, evaluate};
@@ -39,12 +39,12 @@ pub struct EvaluateArgs {
     #[arg(long, value_delimiter = ',', value_name = "ROW,...")]
     rows: Vec<Row>,
     /// The last N photos (by name) are those that training left out.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = numbers::at_least_one::<usize>)]
     validation: usize,
     /// Photos to decode for a row, and faces to edit for an attribute: more is slower and more certain.
-    #[arg(long, default_value_t = 16, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = 16, value_parser = numbers::at_least_one::<usize>)]
     count: usize,
-    /// Denoising steps, one reconstruction row each. `z` takes the most, `edits` take the fewest.
+    /// Denoising steps, 1 to 999, one reconstruction row each. `z` takes the most, `edits` take the fewest.
     #[arg(long, value_delimiter = ',', default_value = "100,20", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     steps: Vec<usize>,
     /// Slider value of the edits, in percent.
@@ -121,7 +121,7 @@ pub fn run(args: &EvaluateArgs) -> Result<(), EvaluationError> {
         if path.exists() && !args.overwrite {
             return Err(ExportError::Exists(path.clone()).into());
         }
-        files::check_writable(path).map_err(CheckpointError::io("write", path))?;
+        files::check_writable(path).map_err(|source| EvaluationError::Unwritable { path: path.clone(), source })?;
     }
     let device = args.model.device.open_for_32_bit().map_err(crate::engine::edit::EditError::from)?;
     if !device.is_cpu() {

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::import::{ImportOptions, import};
 use crate::checkpoint::tensors::Precision;
+use crate::files;
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
@@ -32,7 +34,20 @@ pub struct ImportArgs {
     overwrite: bool,
 }
 
-pub fn run(args: &ImportArgs) -> Result<(), CheckpointError> {
+#[derive(Debug, Error)]
+pub enum ImportError {
+    #[error("{path} exists already. Choose another name, or replace it with --overwrite", path = .0.display())]
+    Exists(PathBuf),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+pub fn run(args: &ImportArgs) -> Result<(), ImportError> {
+    // Reading gigabytes should not end in this.
+    if args.output.exists() && !args.overwrite {
+        return Err(ImportError::Exists(args.output.clone()));
+    }
+    files::check_folder(&args.output).map_err(CheckpointError::io("write to", &args.output))?;
     let defaults = ImportOptions::default();
     let name = args.folder.file_name().map_or(defaults.name, |n| n.to_string_lossy().into_owned());
     let options = ImportOptions {

@@ -35,9 +35,28 @@ pub fn parse_ending(text: &str) -> Result<String, String> {
 
 /// A folder, if there is more than one photo, or if the output looks like one.
 pub fn target(photos: &[PathBuf], output: &Path) -> Target {
-    let ends_in_separator = output.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
     let several = photos.len() > 1 || photos.iter().any(|p| p.is_dir());
-    if several || output.is_dir() || ends_in_separator || output.extension().is_none() { Target::Folder } else { Target::File }
+    if several || output.is_dir() || ends_in_separator(output) || output.extension().is_none() { Target::Folder } else { Target::File }
+}
+
+/// Refuses what nobody means by a folder: a picture's name, unless a folder has it or a separator ends it, and a file.
+pub fn check_folder(output: &Path) -> Result<(), EditCommandError> {
+    if output.is_file() {
+        return Err(EditCommandError::FileForFolder(output.into()));
+    }
+    if is_photo(output) && !output.is_dir() && !ends_in_separator(output) {
+        return Err(EditCommandError::PictureForFolder(output.into()));
+    }
+    Ok(())
+}
+
+fn ends_in_separator(path: &Path) -> bool {
+    path.as_os_str().to_string_lossy().ends_with(std::path::is_separator)
+}
+
+/// By its ending.
+fn is_photo(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| PHOTO_ENDINGS.contains(&&*ending.to_string_lossy().to_lowercase()))
 }
 
 /// Every photo once, those of a folder in the order of their names; no two results with one name, nor with one recipe if there are
@@ -88,8 +107,7 @@ fn photos_in(folder: &Path) -> Result<Vec<PathBuf>, EditCommandError> {
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if path.is_file() && !hidden && PHOTO_ENDINGS.contains(&&*ending) {
+        if path.is_file() && !hidden && is_photo(&path) {
             files.push(path);
         }
     }
@@ -128,6 +146,20 @@ mod tests {
         assert_eq!(target(&one, Path::new("out")), Target::Folder);
         assert_eq!(target(&one, Path::new("out.d/")), Target::Folder);
         assert_eq!(target(&["a.jpg".into(), "b.jpg".into()], Path::new("out.png")), Target::Folder);
+    }
+
+    #[test]
+    fn a_folder_of_results_is_not_called_as_a_picture_or_a_file_is() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        std::fs::write(at("notes"), "").unwrap();
+        std::fs::create_dir(at("mine.png")).unwrap();
+        let refused = |name: &str| check_folder(&at(name)).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused("two.PNG").contains("two.PNG is a picture's name"), "{}", refused("two.PNG"));
+        assert!(refused("notes").contains("notes is a file"), "{}", refused("notes"));
+        for fine in ["two", "two.d", "two.png/", "mine.png"] {
+            assert_eq!(refused(fine), "");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::diffusion::Inversion;
 use crate::editing::{Easing, Recipe, ping_pong};
 use crate::engine::edit::{EditError, Editor, InterpolationPath, Latents};
 use crate::photo::animation::{Sequence, SequenceError, SequenceFormat};
-use crate::photo::{ExportError, Frame, Photo};
+use crate::photo::{self, Frame, Photo};
 
 #[derive(Debug, Args)]
 pub struct InterpolateArgs {
@@ -25,7 +25,7 @@ pub struct InterpolateArgs {
     /// Where to write: .png (pictures side by side), .gif, .apng, .webp, or with the ffmpeg program .mp4 and .webm.
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Pictures from A to B, both included [default: 7 for a strip, 25 for the others].
+    /// Pictures from A to B, both included, 2 to 1000 [default: 7 for a strip, 25 for the others].
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=1000))]
     frames: Option<usize>,
     /// How the way is divided: evenly, or slowly at both ends.
@@ -37,13 +37,13 @@ pub struct InterpolateArgs {
     /// What is mixed: the latents, or the mean shifts of both at every denoising step.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
-    /// Denoising steps a picture. Photos are read in as many, but at least 20.
+    /// Denoising steps a picture, 1 to 999. Photos are read in as many, but at least 20.
     #[arg(long, default_value_t = Recipe::DEFAULT_STEPS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     steps: usize,
-    /// Side of a picture in pixels [default: the model's].
+    /// Side of a picture in pixels, 16 to 4096 [default: the model's].
     #[arg(long, value_parser = clap::value_parser!(u32).range(16..=4096))]
     size: Option<u32>,
-    /// Pictures a second, in animations and videos.
+    /// Pictures a second, in animations and videos: 1 to 60.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=60))]
     fps: u16,
     /// Leave out the XMP statement that a trained model made the pictures.
@@ -81,9 +81,7 @@ pub enum InterpolateError {
 pub fn run(args: &InterpolateArgs) -> Result<(), InterpolateError> {
     // What can be wrong with the arguments is found before any work is done.
     let format = SequenceFormat::of(&args.output)?;
-    if args.output.exists() && !args.overwrite {
-        return Err(SequenceError::from(ExportError::Exists(args.output.clone())).into());
-    }
+    photo::check_place(&args.output, args.overwrite).map_err(SequenceError::from)?;
     format.check_available(&args.output)?;
     let photos = [Photo::open(&args.a).map_err(EditError::from)?, Photo::open(&args.b).map_err(EditError::from)?];
     let editor = args.model.editor()?;

@@ -12,9 +12,10 @@ use super::ModelArgs;
 use crate::diffusion::Solver;
 use crate::editing::Recipe;
 use crate::engine::sample::{SampleError, SampleOptions, Sampler};
+use crate::files;
 use crate::model::Guidance;
-use crate::photo::ExportError;
 use crate::photo::animation::{Sequence, SequenceError};
+use crate::photo::{self, ExportError};
 
 /// Faces decoded at once: enough to keep a device busy, little enough for its memory.
 const BATCH: usize = 16;
@@ -24,16 +25,16 @@ pub struct SampleArgs {
     /// Where to write: a file ending in .png for a grid, else a folder for single files.
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Number of faces.
+    /// Number of faces, 1 to 10000.
     #[arg(short = 'n', long, default_value_t = 16, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     count: usize,
     /// Seed of the noise; the same seed draws the same faces.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Denoising steps a face.
+    /// Denoising steps a face, 1 to 999.
     #[arg(long, default_value_t = SampleOptions::default().steps, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     steps: usize,
-    /// Denoising steps of its semantic latent, which cost next to nothing.
+    /// Denoising steps of its semantic latent, 1 to 999, which cost next to nothing.
     #[arg(long, default_value_t = SampleOptions::default().latent_steps, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     latent_steps: usize,
     /// How the steps are taken [default: ddim, as published; denoised for models that would leave grain].
@@ -78,7 +79,9 @@ impl From<Sampling> for Solver {
 
 #[derive(Debug, Error)]
 pub enum SampleCommandError {
-    #[error("{path} could not be created: {source}", path = path.display())]
+    #[error("{path} is a file, and a folder is wanted here. Name another folder with -o, or a file ending in .png", path = .0.display())]
+    File(PathBuf),
+    #[error("{path} could not be written to: {source}. Check that you may write there, or name another folder with -o", path = path.display())]
     Folder { path: PathBuf, source: std::io::Error },
     #[error("{path} ends in neither .png (a grid) nor nothing (a folder), so it is not clear what to write", path = .0.display())]
     Ending(PathBuf),
@@ -99,6 +102,12 @@ pub fn run(args: &SampleArgs) -> Result<(), SampleCommandError> {
     if let Some(taken) = names.iter().find(|name| name.exists() && !args.overwrite) {
         return Err(SequenceError::from(ExportError::Exists(taken.clone())).into());
     }
+    let no_folder = |source| SampleCommandError::Folder { path: args.output.clone(), source };
+    if single_files {
+        files::check_folder(&args.output).map_err(no_folder)?;
+    } else {
+        photo::check_place(&args.output, args.overwrite).map_err(SequenceError::from)?;
+    }
     let guidance = Guidance { stop_percent: args.stop_percent, ..Guidance::unconditional() };
     let options = SampleOptions { steps: args.steps, latent_steps: args.latent_steps, guidance, solver: args.sampler.map(Solver::from) };
     let mut sampler = Sampler::load(&args.model.bundle(), args.model.device, args.seed, options)?;
@@ -106,7 +115,7 @@ pub fn run(args: &SampleArgs) -> Result<(), SampleCommandError> {
         super::tell_of_card(name);
     }
     if single_files {
-        std::fs::create_dir_all(&args.output).map_err(|source| SampleCommandError::Folder { path: args.output.clone(), source })?;
+        std::fs::create_dir_all(&args.output).map_err(no_folder)?;
     }
     let bar = bar(args);
     let mut grid = Vec::new();
@@ -130,6 +139,7 @@ pub fn run(args: &SampleArgs) -> Result<(), SampleCommandError> {
 fn is_folder(output: &Path) -> Result<bool, SampleCommandError> {
     match output.extension() {
         _ if output.is_dir() => Ok(true),
+        None if output.is_file() => Err(SampleCommandError::File(output.into())),
         None => Ok(true),
         Some(ending) if ending.eq_ignore_ascii_case("png") => Ok(false),
         Some(_) => Err(SampleCommandError::Ending(output.into())),

@@ -9,7 +9,7 @@ use super::evaluate::spinner;
 use crate::editing::{Recipe, attributes};
 use crate::evaluation::EvaluationError;
 use crate::evaluation::sheet::{self, SheetOptions};
-use crate::photo::{self, ExportError, ExportFormat, ExportOptions};
+use crate::photo::{self, ExportFormat, ExportOptions, Photo};
 
 #[derive(Debug, Args)]
 pub struct SheetArgs {
@@ -25,10 +25,10 @@ pub struct SheetArgs {
     /// Each slider's value in percent, once negative and once positive.
     #[arg(long, default_value_t = 100.0, value_parser = parse_percent)]
     percent: f32,
-    /// Denoising steps a picture. Photos are read in as many, but at least 20.
+    /// Denoising steps a picture, 1 to 999. Photos are read in as many, but at least 20.
     #[arg(long, default_value_t = Recipe::DEFAULT_STEPS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=Recipe::MAX_STEPS as u64))]
     steps: usize,
-    /// Side of a picture in pixels.
+    /// Side of a picture in pixels, 32 to 1024.
     #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(32..=1024))]
     cell: u32,
     /// Replace OUT if it exists.
@@ -45,8 +45,10 @@ fn parse_percent(text: &str) -> Result<f32, String> {
 
 pub fn run(args: &SheetArgs) -> Result<(), EvaluationError> {
     ExportFormat::of(&args.output)?;
-    if args.output.exists() && !args.overwrite {
-        return Err(ExportError::Exists(args.output.clone()).into());
+    photo::check_place(&args.output, args.overwrite)?;
+    // Loading a model and drawing rows only to find out in a later one.
+    for path in &args.photos {
+        Photo::check(path)?;
     }
     let editor = args.model.editor()?;
     let options = options(args, &editor.card.manifest.attributes)?;
