@@ -8,8 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
-/// The program's exit status when it was told to stop, as shells give it for Ctrl-C.
-const STOPPED: i32 = 130;
 /// Files that have no name of their own yet.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -43,19 +41,26 @@ pub fn check_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what is half written when the program is told to stop, by Ctrl-C or by the system, and then stops it.
+/// Removes what is half written when the program is told to stop, by Ctrl-C or by the system, and then stops it, with the exit status that
+/// shells give for that. Where there are no signals, as on Windows, a file may stay.
 pub fn clean_up_when_stopped() {
-    let stop = || {
-        // Locked until the end, so that no further file is begun.
-        let unfinished = unfinished();
-        for file in unfinished.iter() {
-            let _ = std::fs::remove_file(file);
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let listen = |mut signals: signal_hook::iterator::Signals| {
+            let Some(signal) = signals.forever().next() else { return };
+            // Locked until the end, so that no further file is begun.
+            let unfinished = unfinished();
+            for file in unfinished.iter() {
+                let _ = std::fs::remove_file(file);
+            }
+            std::process::exit(128 + signal)
+        };
+        let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]);
+        let heard = signals.and_then(|signals| std::thread::Builder::new().name("signals".into()).spawn(move || listen(signals)));
+        if let Err(reason) = heard {
+            log::debug!("unfinished files will stay when the program is stopped: {reason}");
         }
-        std::process::exit(STOPPED)
-    };
-    // What the program was started to ignore it goes on ignoring, as under `nohup`; then there is no clean-up either.
-    if let Err(reason) = ctrlc::try_set_handler(stop) {
-        log::debug!("unfinished files will stay when the program is stopped: {reason}");
     }
 }
 
