@@ -85,7 +85,7 @@ fn an_existing_file_is_kept_unless_asked_otherwise() {
     let folder = tempfile::tempdir().expect("a folder");
     let (photo, out) = (photo(folder.path()), folder.path().join("out.jpg"));
     std::fs::write(&out, "mine").unwrap();
-    fails_with(&mut edit(&photo, &out, &[]), &["out.jpg", "exists"]);
+    fails_with(&mut edit(&photo, &out, &[]), &["out.jpg", "exists", "--overwrite"]);
     assert_eq!(std::fs::read(&out).unwrap(), b"mine");
     edit(&photo, &out, &["--overwrite"]).assert().success();
     assert_eq!(image::open(&out).unwrap().to_rgb8().dimensions(), (90, 70));
@@ -105,7 +105,96 @@ fn mistakes_are_named() {
     std::fs::write(&broken, [0xff, 0xd8, 0xff, 0xe0, 0, 16]).unwrap();
     fails_with(&mut edit(&broken, &out, &[]), &["broken.jpg"]);
     fails_with(program().args(["info", "no-such-model"]), &["no-such-model"]);
+    fails_with(program().arg("info").arg(folder.path()), &["is not a model: there is no manifest.json in it", "model.safetensors"]);
+    fails_with(program().arg("info").arg(&photo), &["photo.png is not a model: it is a file"]);
+    fails_with(program().arg("eddit"), &["neither a command nor a file called eddit", "pdae-studio edit"]);
+    fails_with(&mut edit(&photo, &out, &["--recipe", photo.to_str().unwrap()]), &["photo.png is not a recipe: it is not text"]);
+    fails_with(program().arg("sheet").arg(folder.path()).arg("-o").arg(&out).args(["--model", "nowhere"]), &["it is a folder"]);
+    let two = folder.path().join("two.png");
+    fails_with(edit(&photo, &two, &[]).arg(&broken), &["two.png is a picture's name", "folder"]);
+    fails_with(edit(&photo, &photo, &[]).arg(&broken), &["photo.png is a file"]);
+    assert!(!out.exists() && !two.exists());
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_found_before_any_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (photo, missing) = (photo(folder.path()), folder.path().join("missing"));
+    for (command, photos, out) in [("edit", 1, "out.png"), ("interpolate", 2, "out.gif"), ("sheet", 1, "out.jpg"), ("sample", 0, "out.png")]
+    {
+        let mut call = program();
+        call.arg(command).args(std::iter::repeat_n(&photo, photos)).arg("-o").arg(missing.join(out)).args(["--model", "nowhere"]);
+        fails_with(&mut call, &[out, "could not be written", "check that the folder exists"]);
+        let (_, stderr) = said(&call.assert());
+        assert!(!stderr.contains(".pdae-"), "{stderr}");
+    }
+    let mut call = program();
+    call.args(["sample", "-o"]).arg(photo.join("faces")).args(["--model", "nowhere"]);
+    fails_with(&mut call, &["faces could not be written to"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_is_told_to_stop_leaves_no_half_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (photo, out) = (photo(folder.path()), folder.path().join("out.gif"));
+    let mut call = std::process::Command::new(assert_cmd::cargo::cargo_bin("pdae-studio"));
+    // Large pictures, so that writing them takes a while.
+    call.arg("interpolate").args([&photo, &photo]).arg("-o").arg(&out).args(["--steps", "1", "--frames", "6", "--size", "4096"]);
+    let mut running = call.args(["--device", "cpu", "--model"]).arg(bundle()).spawn().expect("the program starts");
+    let unfinished = || {
+        let names = std::fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("an entry").file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".tmp")).count()
+    };
+    while unfinished() == 0 {
+        assert!(running.try_wait().expect("a process").is_none(), "it ended before it could be stopped");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let signal = std::process::Command::new("kill").arg(running.id().to_string()).status().expect("kill runs");
+    assert!(signal.success());
+    assert_eq!(running.wait().expect("it ends").code(), Some(128 + 15), "SIGTERM");
+    assert_eq!(unfinished(), 0);
     assert!(!out.exists());
+}
+
+#[test]
+fn a_training_is_refused_before_it_makes_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (run, data) = (folder.path().join("run"), folder.path().join("data"));
+    std::fs::create_dir(&data).unwrap();
+    let train = |stage: &str, data: &Path, more: &[&str]| {
+        let mut command = program();
+        command.args(["train", stage, "--device", "cpu", "--run"]).arg(&run).arg("--data").arg(data).args(more);
+        command
+    };
+    for (option, part) in [
+        ("--rate=nan", "above 0"),
+        ("--rate=-1", "above 0"),
+        ("--ema=2", "not including, 1"),
+        ("--min-snr=inf", "above 0"),
+        ("--minutes=nan", "above 0"),
+        ("--attention=3", "1, 2, 4 and so on"),
+        ("--batch=0", "1..=65536"),
+    ] {
+        fails_with(&mut train("dpm", &data, &["--steps", "1", option]), &[part]);
+    }
+    fails_with(&mut train("dpm", &data, &["--steps", "0"]), &["at least 1"]);
+    let (table, steps) = (folder.path().join("table.csv"), ["--steps", "1"]);
+    std::fs::write(&table, "image,Smiling\na,1\n").unwrap();
+    let attributes = ["--steps", "1", "--attributes", table.to_str().unwrap()];
+    fails_with(&mut train("dpm", &folder.path().join("nowhere"), &steps), &["nowhere"]);
+    fails_with(&mut train("dpm", &data, &steps), &["no image"]);
+    fails_with(&mut train("judge", &data, &attributes), &["no image"]);
+    fails_with(&mut train("autoencoder", &data, &["--steps", "1", "--dpm", "nowhere"]), &["nowhere is not a model"]);
+    assert!(!run.exists());
+}
+
+#[test]
+fn bench_tells_how_many_threads_compute() {
+    let call = ["bench", "--threads", "1", "--steps-only", "--repeat", "1", "--device", "cpu", "--model"];
+    let assert = program().args(call).arg(bundle()).assert().success();
+    let (table, _) = said(&assert);
+    assert!(table.contains("CPU, 1 thread,") && table.contains("(f32, 1 thread)"), "{table}");
 }
 
 #[test]
@@ -149,6 +238,7 @@ fn evaluate_finds_out_first_whether_it_can_write() {
 #[test]
 fn without_a_display_it_names_the_command_that_works() {
     fails_with(&mut program(), &["no display", "pdae-studio edit"]);
+    fails_with(program().env("DISPLAY", ":4242"), &["no display", "does not answer", "pdae-studio edit"]);
 }
 
 #[test]

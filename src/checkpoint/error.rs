@@ -14,7 +14,7 @@ pub enum CheckpointError {
     Unreadable { path: PathBuf, reason: String },
     #[error(
         "{path} is not a model: {reason}. Choose a folder with manifest.json and model.safetensors; published checkpoints have to be \
-         imported first (`pdae-studio import`, or Import a model in the window)",
+         imported first (`pdae-studio import`, or Import a published model in the window)",
         path = path.display()
     )]
     NotAModel { path: PathBuf, reason: String },
