@@ -249,7 +249,7 @@ fn profiles_are_kept_and_the_model_sees_srgb() {
 }
 
 #[test]
-fn grey_profiles_survive_an_edit_that_needs_colour() {
+fn grey_files_stay_grey_unless_an_edit_brings_colour() {
     let folder = tempfile::tempdir().unwrap();
     let grey = ColorProfile::new_gray_with_gamma(1.8).encode().unwrap();
     let path = folder.path().join("grey.png");
@@ -257,8 +257,16 @@ fn grey_profiles_survive_an_edit_that_needs_colour() {
     let photo = Photo::open(&path).unwrap();
     let (same, edited) = (folder.path().join("same.png"), folder.path().join("edited.png"));
     photo::write(&photo, &same, &ExportOptions::default()).unwrap();
+    assert_eq!(decoder(&same).icc_profile().unwrap().as_ref(), Some(&grey));
+    let overwrite = ExportOptions { overwrite: true, ..ExportOptions::default() };
+    photo::write(&brighter(&photo), &same, &overwrite).unwrap();
+    let written = decoder(&same);
+    assert_eq!((written.color_type(), written.original_color_type().channel_count()), (ColorType::L8, 1));
     assert_eq!(decoder(&same).icc_profile().unwrap(), Some(grey));
-    photo::write(&brighter(&photo), &edited, &ExportOptions::default()).unwrap();
+    assert_ne!(Photo::open(&same).unwrap().pixels, photo.pixels);
+    let mut coloured = photo.clone();
+    coloured.add_srgb(3, 0, &image::Rgb32FImage::from_pixel(17, 17, image::Rgb([0.2, 0.0, -0.1])));
+    photo::write(&coloured, &edited, &ExportOptions::default()).unwrap();
     let icc = decoder(&edited).icc_profile().unwrap().expect("a profile");
     assert_eq!(ColorProfile::new_from_slice(&icc).unwrap().color_space, moxcms::DataColorSpace::Rgb);
     let again = Photo::open(&edited).unwrap();

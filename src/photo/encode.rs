@@ -68,10 +68,10 @@ fn prepare(photo: &Photo, format: ExportFormat) -> Picture {
     let alpha = photo.has_alpha && format != Jpeg;
     let deep = matches!(photo.pixels, Pixels::Sixteen(_)) && matches!(format, Png | Tiff);
     let profile = photo.profile.as_ref();
-    // An edit may have put colour in. TIFF's encoder has no grey with alpha, WebP no grey at all, and a grey file must not hold the
+    // TIFF's encoder has no grey with alpha, WebP no grey at all, and a grey file must not hold the
     // RGB profile that some grey photos have.
     let grey_fits = format == Png || format != ExportFormat::WebP && !alpha;
-    let grey = photo.is_grey && !photo.is_edited && grey_fits && profile.is_none_or(|p| p.grey_icc().is_some());
+    let grey = photo.is_grey && photo.pixels.are_grey() && grey_fits && profile.is_none_or(|p| p.grey_icc().is_some());
     let opaque;
     let pixels = if photo.has_alpha && !alpha {
         opaque = over_white(&photo.pixels);

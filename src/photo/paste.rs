@@ -28,6 +28,9 @@ const MOST_REPLACED: f32 = 0.6;
 /// it everywhere. [`crate::face::person::reach`] is one.
 pub type Reach = fn(&RgbaImage, Frame, u32) -> Option<Vec<f32>>;
 
+/// Levels (of 255) by which the channels of a photo without colour may differ, after a lossy file's rounding.
+const COLOURLESS: u8 = 2;
+
 /// Rows that are changed at a time: few enough that their change is still in the processor's caches when it is added.
 const BAND: usize = 32;
 
@@ -60,7 +63,8 @@ struct Change {
 
 /// Adds the *change* that an edit made, not the decoded picture itself, to the photo's own pixels, so that skin, hair and
 /// background keep their detail. `edited` and `reconstructed` are `[3, size, size]` in [-1, 1], decoded the same way; where they are
-/// equal the photo is returned bit for bit. What of the frame lies outside the photo is left out. `reach` says how much of the change is
+/// equal the photo is returned bit for bit. Where the photo has no colour in the frame, the change has none either: models know faces in
+/// colour only, and would stain it. What of the frame lies outside the photo is left out. `reach` says how much of the change is
 /// wanted where; without it, all of it everywhere.
 pub fn put_back(
     photo: &Photo,
@@ -72,14 +76,16 @@ pub fn put_back(
     reach: Option<Reach>,
 ) -> Photo {
     let mut out = photo.clone();
-    let change = Change::new(edited, reconstructed, size as usize);
+    let mut change = Change::new(edited, reconstructed, size as usize);
     if change.is_nothing() {
         return out;
     }
     let srgb = photo.srgb_pixels();
-    let guide = (upsampling == Upsampling::Guided).then(|| guide(&srgb, frame, size));
+    let guide = guide(&srgb, frame, size);
+    change.take_colour_from(&guide);
     let reach = reach.and_then(|reach| reach(&srgb, frame, size));
-    let patch = Patch::new(change, frame, srgb.dimensions(), guide.as_ref(), reach.as_deref());
+    let guide = (upsampling == Upsampling::Guided).then_some(&guide);
+    let patch = Patch::new(change, frame, srgb.dimensions(), guide, reach.as_deref());
     // In bands: the change of a whole large photo would take three times the photo's own memory.
     for top in patch.rows.clone().step_by(BAND) {
         let band = top..(top + BAND).min(patch.rows.end);
@@ -110,10 +116,11 @@ pub(crate) fn put_on_screen(
     reach: Option<&[f32]>,
 ) -> RgbImage {
     let mut out = shown.clone();
-    let change = Change::new(edited, reconstructed, guide.width() as usize);
+    let mut change = Change::new(edited, reconstructed, guide.width() as usize);
     if change.is_nothing() {
         return out;
     }
+    change.take_colour_from(guide);
     let patch = Patch::new(change, frame, shown.dimensions(), Some(guide), reach);
     let rows = out.par_chunks_exact_mut(3 * shown.width() as usize).enumerate().skip(patch.rows.start).take(patch.rows.len());
     rows.for_each(|(y, row)| {
@@ -223,6 +230,17 @@ impl Change {
 
     fn is_nothing(&self) -> bool {
         self.values.iter().all(|values| values[..3] == [0.0; 3])
+    }
+
+    /// Leaves only brightness of the change if the photo, at the model's size, has no colour.
+    fn take_colour_from(&mut self, photo: &RgbImage) {
+        let spread = |pixel: &[u8; 3]| pixel.iter().max().zip(pixel.iter().min()).map_or(0, |(most, least)| most - least);
+        if photo.pixels().all(|pixel| spread(&pixel.0) <= COLOURLESS) {
+            for [r, g, b, ..] in &mut self.values {
+                let grey = luma([*r, *g, *b]);
+                (*r, *g, *b) = (grey, grey, grey);
+            }
+        }
     }
 
     /// Fits `edited = (1 + gain) * photo + offset` to the brightness around every pixel, as a guided filter does (He, Sun and Tang,
@@ -447,6 +465,25 @@ mod tests {
             assert!(image::DynamicImage::ImageRgba8(written.srgb_pixels().into_owned()).into_rgb8() == shown, "a frame of {side} pixels");
             assert!(shown != pixels);
             assert!(put_on_screen(&pixels, frame, &wave(0.4), &wave(0.4), &guide, None) == pixels);
+        }
+    }
+
+    #[test]
+    fn a_photo_without_colour_gets_none() {
+        let wave = |phase: f32| -> Vec<f32> { (0..3 * 16 * 16).map(|i| (i as f32 * 0.21 + phase).sin() * 0.6).collect() };
+        let frame = Frame { centre: [60.0, 60.0], side: 110.0, angle: 0.2 };
+        for (tint, colourless) in [(0, true), (1, true), (40, false)] {
+            let grey = |x: u32, y: u32| (x + y) as u8 / 2 + (x * y % 50) as u8;
+            let pixels = RgbImage::from_fn(120, 120, |x, y| image::Rgb([grey(x, y), grey(x, y), grey(x, y) + tint]));
+            let photo = Photo::from_image(image::DynamicImage::ImageRgb8(pixels.clone()), "test").unwrap();
+            let spread = |picture: &RgbImage| picture.pixels().map(|p| p.0[2].abs_diff(p.0[0]).max(p.0[1].abs_diff(p.0[0]))).max();
+            for upsampling in [Upsampling::Smooth, Upsampling::Guided] {
+                let out = put_back(&photo, frame, &wave(0.4), &wave(0.0), 16, upsampling, None).srgb(0, 0, 120, 120);
+                assert!(out != pixels, "{upsampling:?}");
+                assert_eq!(spread(&out) <= Some(tint + 1), colourless, "{upsampling:?}, {tint}: {:?}", spread(&out));
+            }
+            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide(&photo.srgb_pixels(), frame, 16), None);
+            assert_eq!(spread(&shown) <= Some(tint + 1), colourless, "on the screen");
         }
     }
 

@@ -77,6 +77,17 @@ impl Pixels {
         }
     }
 
+    /// Whether no pixel has any colour. An edit may have put some in.
+    pub fn are_grey(&self) -> bool {
+        fn equal<S: PartialEq>(samples: &[S]) -> bool {
+            samples.as_chunks::<4>().0.iter().all(|[r, g, b, _]| r == g && g == b)
+        }
+        match self {
+            Self::Eight(image) => equal(image),
+            Self::Sixteen(image) => equal(image),
+        }
+    }
+
     /// A rectangle of the picture, which must lie inside.
     pub fn crop(&self, x: u32, y: u32, width: u32, height: u32) -> Self {
         use image::imageops::crop_imm;
