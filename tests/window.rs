@@ -435,6 +435,108 @@ fn each_open_photo_keeps_its_own_edit() {
 }
 
 #[test]
+fn nothing_changes_behind_a_dialog() {
+    let mut window = Window::open();
+    let second = window.path("second.png");
+    RgbImage::from_fn(80, 72, |x, y| Rgb([(x * 3) as u8, 40, (y * 3) as u8])).save(&second).expect("written");
+    window.open_photo(&second);
+    window.set("Smile", "Smiling", 100.0);
+    window.until_refined();
+    window.click("Save edited photo as…");
+    let path = window.path("saved.png");
+    window.type_path(&path);
+    for (modifiers, key) in [
+        (Modifiers::COMMAND, Key::W),
+        (Modifiers::COMMAND, Key::R),
+        (Modifiers::COMMAND, Key::K),
+        (Modifiers::COMMAND | Modifiers::SHIFT, Key::O),
+        (Modifiers::NONE, Key::F4),
+    ] {
+        window.press(modifiers, key);
+        let app = window.app();
+        assert!(app.photos() == 2 && app.recipe().slider("Smiling") == 100.0, "{key:?}");
+    }
+    assert!(window.harness.query_by_label("Find a command").is_none());
+    window.slider("Smile");
+    // What is pasted opens in front of it, and is not what is saved.
+    let image = egui::ColorImage::filled([120, 80], egui::Color32::from_rgb(90, 120, 150));
+    window.harness.event(egui::Event::PasteImage(image.into()));
+    window.until("the pasted picture", |app| app.photos() == 3 && !app.recipe().is_changed());
+    window.click("Save");
+    window.until("notice", |app| app.notices().any(|notice| notice.starts_with("Saved")));
+    let saved = image::open(&path).expect("a picture").to_rgb8();
+    assert_eq!(saved.dimensions(), (80, 72));
+    assert_ne!(saved, image::open(&second).expect("a picture").to_rgb8(), "the edit is in it");
+}
+
+#[test]
+fn what_cannot_be_written_is_told_before_any_work_and_the_path_stays() {
+    let mut window = Window::open();
+    let path = window.path("nowhere").join("a.png");
+    window.click("Save edited photo as…");
+    window.type_path(&path);
+    window.click("Save");
+    assert!(window.app().notices().any(|notice| notice.starts_with(&format!("{} could not be written", path.display()))));
+    let text = window.harness.state_mut().path_text_mut().expect("the dialog is open").clone();
+    assert_eq!(Path::new(&text), path);
+}
+
+#[test]
+fn a_photo_that_is_about_to_be_replaced_is_named() {
+    let mut window = Window::open();
+    window.click("Save edited photo as…");
+    window.type_path(&window.path("portrait.png"));
+    window.click("Save");
+    assert!(window.harness.query_by_label_contains("the photo that you are editing").is_some());
+    window.click("Cancel");
+    window.click("Cancel");
+    assert_eq!(image::open(window.path("portrait.png")).expect("a picture").to_rgb8(), drawing());
+}
+
+#[test]
+fn a_closed_photo_comes_back_with_its_edit() {
+    let mut window = Window::open();
+    window.set("Smile", "Smiling", 60.0);
+    window.until_refined();
+    let closed = |app: &StudioApp| app.photos() == 0 && app.notices().any(|notice| notice.starts_with("Closed portrait. Its edit"));
+    window.press(Modifiers::COMMAND, Key::W);
+    window.until("no photo", closed);
+    window.press(Modifiers::COMMAND | Modifiers::SHIFT, Key::T);
+    window.until("the photo", |app| app.photos() == 1 && app.recipe().slider("Smiling") == 60.0 && !app.is_busy());
+    window.press(Modifiers::COMMAND | Modifiers::SHIFT, Key::T);
+    assert_eq!(window.app().photos(), 1, "there is no other");
+    window.press(Modifiers::COMMAND, Key::W);
+    window.until("no photo", closed);
+    let photo = window.path("portrait.png");
+    window.press(Modifiers::COMMAND | Modifiers::SHIFT, Key::O);
+    window.type_path(&photo);
+    window.harness.get_all_by_role_and_label(Role::Button, "Open").next().expect("the path field").click();
+    window.until("the photo", |app| app.photos() == 1 && !app.is_busy());
+    assert_eq!(window.app().recipe().slider("Smiling"), 60.0, "also when it is opened by hand");
+    window.click("Undo");
+    assert_eq!(window.app().recipe().slider("Smiling"), 0.0, "its history came along");
+}
+
+#[test]
+fn what_nobody_sees_is_not_undone() {
+    let mut window = Window::open();
+    window.set("Smile", "Smiling", 60.0);
+    window.until_refined();
+    for (view, photo) in [(Key::F4, Key::F2), (Key::F3, Key::F2)] {
+        window.harness.key_press(view);
+        window.harness.step();
+        for key in [Key::Z, Key::R] {
+            window.harness.key_press_modifiers(Modifiers::COMMAND, key);
+            window.harness.step();
+            assert_eq!(window.app().recipe().slider("Smiling"), 60.0, "{view:?}, {key:?}");
+        }
+        window.press(Modifiers::NONE, photo);
+    }
+    window.press(Modifiers::COMMAND, Key::Z);
+    assert_eq!(window.app().recipe().slider("Smiling"), 0.0);
+}
+
+#[test]
 fn commands_are_found_by_their_words() {
     let mut window = Window::open();
     window.harness.key_press_modifiers(Modifiers::COMMAND, Key::K);

@@ -18,9 +18,11 @@ impl StudioApp {
     pub(super) fn is_enabled(&self, command: Command) -> bool {
         match command {
             Command::SaveAs => self.photo.is_some() && !self.jobs.is_running(Job::Exporting),
-            Command::Undo => self.history.can_undo(),
-            Command::Redo => self.history.can_redo(),
-            Command::ResetAll => self.recipe.is_changed(),
+            // Elsewhere nobody would see what they do.
+            Command::Undo => self.workspace == Workspace::Photo && self.history.can_undo(),
+            Command::Redo => self.workspace == Workspace::Photo && self.history.can_redo(),
+            Command::ResetAll => self.workspace == Workspace::Photo && self.recipe.is_changed(),
+            Command::ReopenClosed => self.engine.is_some() && self.restoring.has_closed(),
             Command::CopyPicture => self.picture.shown().is_some(),
             Command::ZoomIn => self.picture.is_open() && self.picture.can_zoom_in(),
             Command::ZoomOut | Command::ZoomToFit => self.picture.is_zoomed(),
@@ -68,7 +70,11 @@ impl StudioApp {
             Command::Open => self.files.ask(ctx, Purpose::Open, ""),
             Command::OpenByPath => self.files.type_path(Purpose::Open, ""),
             Command::OpenSample => self.open_sample(),
-            Command::SaveAs => self.export.open(&self.files.suggested_path(&self.suggested_name(Purpose::Save))),
+            Command::SaveAs => {
+                if let Some(id) = self.shelf.present() {
+                    self.export.open(id, &self.files.suggested_path(&self.suggested_name(Purpose::Save)));
+                }
+            }
             Command::SaveBetween => {
                 self.interpolate.mark();
                 self.ask_where(ctx, Purpose::SavePicture);
@@ -77,8 +83,11 @@ impl StudioApp {
             Command::SaveAnimation => self.ask_where(ctx, Purpose::SaveAnimation),
             Command::ClosePhoto => {
                 if let Some(id) = self.shelf.present() {
-                    self.close(id);
+                    self.close(ctx, id);
                 }
+            }
+            Command::ReopenClosed => {
+                self.reopen(|_| true);
             }
             Command::FindCommand => self.find_command = Some(FindCommand::new()),
             Command::Play => self.interpolate.play_or_pause(),
@@ -149,7 +158,11 @@ impl StudioApp {
 
     /// A file name for what is written.
     pub(super) fn suggested_name(&self, purpose: Purpose) -> String {
-        let name = self.photo.as_ref().map_or("", |photo| &photo.name);
+        let name = match purpose {
+            Purpose::Save => self.photo.as_ref().map_or("", |photo| &photo.name).to_owned(),
+            _ => self.interpolate.name(&self.shelf),
+        };
+        let name = name.as_str();
         match purpose {
             Purpose::Save => files::suggested_name(name, "edited.png"),
             Purpose::SavePicture => files::suggested_name(name, &format!("{:.0}-percent.png", self.interpolate.marked() * 100.0)),

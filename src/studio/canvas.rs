@@ -150,7 +150,7 @@ impl StudioApp {
         let choice = Panel::left("photos").exact_size(width).frame(frame).show(ui, |ui| self.shelf.show(ui)).inner;
         match choice {
             Some(Choice::Select(id)) => self.select(id),
-            Some(Choice::Close(id)) => self.close(id),
+            Some(Choice::Close(id)) => self.close(&ui.ctx().clone(), id),
             None => {}
         }
     }
@@ -159,6 +159,12 @@ impl StudioApp {
     pub(super) fn show_invitation(&self, ui: &mut Ui, commands: &mut Vec<Command>) {
         ui.vertical_centered(|ui| {
             ui.add_space((ui.available_height() * 0.5 - 60.0).max(0.0));
+            if self.model.is_none() {
+                ui.heading("No model is loaded");
+                ui.weak("Photos are read and edited by a model. Choose the folder of one.");
+                ui.add_space(space::M);
+                return self.show_button(ui, Command::ChooseModel, true, commands);
+            }
             ui.heading("Open a photo of a face");
             ui.weak("Or drop one here, or paste it. It never leaves this machine.");
             ui.add_space(space::M);

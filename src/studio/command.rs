@@ -9,6 +9,7 @@ pub enum Command {
     OpenByPath,
     OpenSample,
     ClosePhoto,
+    ReopenClosed,
     SaveAs,
     SaveBetween,
     SaveStrip,
@@ -47,14 +48,14 @@ pub enum Command {
 
 use Command::{
     About, AdjustFrame, ChooseModel, ClosePhoto, CopyPicture, DarkTheme, FindCommand, GoExplore, GoInterpolate, GoPhoto, ImportModel,
-    Inspect, KeepSnapshot, LightTheme, Open, OpenByPath, OpenSample, Paste, Play, Quit, Redo, ResetAll, SaveAnimation, SaveAs, SaveBetween,
-    SaveStrip, ShowDifference, ShowEdited, ShowHistory, ShowModelCard, ShowSideBySide, ShowSplit, SwapEnds, SystemTheme, Undo, ZoomIn,
-    ZoomOut, ZoomToFit,
+    Inspect, KeepSnapshot, LightTheme, Open, OpenByPath, OpenSample, Paste, Play, Quit, Redo, ReopenClosed, ResetAll, SaveAnimation,
+    SaveAs, SaveBetween, SaveStrip, ShowDifference, ShowEdited, ShowHistory, ShowModelCard, ShowSideBySide, ShowSplit, SwapEnds,
+    SystemTheme, Undo, ZoomIn, ZoomOut, ZoomToFit,
 };
 
 /// The menus, left to right. The inner slices are groups, with a line between them.
 pub const MENUS: [(&str, &[&[Command]]); 5] = [
-    ("File", &[&[Open, OpenByPath, OpenSample], &[SaveAs], &[SaveBetween, SaveStrip, SaveAnimation], &[ClosePhoto, Quit]]),
+    ("File", &[&[Open, OpenByPath, OpenSample], &[SaveAs], &[SaveBetween, SaveStrip, SaveAnimation], &[ClosePhoto, ReopenClosed, Quit]]),
     ("Edit", &[&[Undo, Redo], &[ResetAll, KeepSnapshot], &[AdjustFrame], &[CopyPicture, Paste], &[FindCommand]]),
     (
         "View",
@@ -72,11 +73,12 @@ pub const MENUS: [(&str, &[&[Command]]); 5] = [
 ];
 
 impl Command {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Open,
         OpenByPath,
         OpenSample,
         ClosePhoto,
+        ReopenClosed,
         SaveAs,
         SaveBetween,
         SaveStrip,
@@ -119,6 +121,7 @@ impl Command {
             OpenByPath => "Open by path…",
             OpenSample => "Open the sample photo",
             ClosePhoto => "Close photo",
+            ReopenClosed => "Reopen the closed photo",
             SaveAs => "Save edited photo as…",
             SaveBetween => "Save picture as…",
             SaveStrip => "Save strip as…",
@@ -161,7 +164,8 @@ impl Command {
             Open => "Choose a photo of a face",
             OpenByPath => "Type where the photo is",
             OpenSample => "Open the face that comes with PDAE Studio",
-            ClosePhoto => "Take this photo out of the window; its file stays as it is",
+            ClosePhoto => "Take this photo out of the window; its file stays as it is, and its edit comes back with it",
+            ReopenClosed => "Open the photo that was closed last, with its edit",
             SaveAs => "Put the edit back into the whole photo and write it to a file",
             SaveBetween => "Write the picture between the two ends to a file",
             SaveStrip => "Write all pictures side by side to one file",
@@ -215,6 +219,7 @@ impl Command {
             OpenByPath => ctrl_shift(Key::O),
             OpenSample => ctrl_shift(Key::F),
             ClosePhoto => ctrl(Key::W),
+            ReopenClosed => ctrl_shift(Key::T),
             SaveAs => ctrl(Key::S),
             SaveBetween => ctrl_shift(Key::S),
             SaveStrip => ctrl_shift(Key::E),

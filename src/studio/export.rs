@@ -9,6 +9,7 @@ use super::command::Command;
 use super::files::{buttons, path_from_text, with_ending};
 use super::tokens::{Palette, size, space};
 use crate::editing::{Crop, sidecar};
+use crate::engine::PhotoId;
 use crate::photo::{ExportFormat, ExportOptions};
 
 /// How pictures are saved; remembered from one to the next.
@@ -48,6 +49,7 @@ pub enum Answer {
     /// The system's dialog, for the path.
     Browse,
     Save {
+        photo: PhotoId,
         path: PathBuf,
         /// Everything that is there already was agreed to be replaced.
         overwrite: bool,
@@ -63,6 +65,8 @@ pub struct Export {
 
 #[derive(Debug)]
 struct Dialog {
+    /// The photo that is saved, whichever is shown by then.
+    photo: PhotoId,
     text: String,
     /// The system's dialog has asked about this file already.
     agreed: Option<PathBuf>,
@@ -72,14 +76,17 @@ struct Dialog {
 }
 
 impl Export {
-    /// Opens the dialog with a path.
-    pub fn open(&mut self, path: &Path) {
-        self.dialog = Some(Dialog { text: path.display().to_string(), agreed: None, in_the_way: Vec::new(), wants_focus: true });
+    /// Opens the dialog for a photo, with a path.
+    pub fn open(&mut self, photo: PhotoId, path: &Path) {
+        let text = path.display().to_string();
+        self.dialog = Some(Dialog { photo, text, agreed: None, in_the_way: Vec::new(), wants_focus: true });
     }
 
-    /// Puts in a path that the system's dialog gave, opening the dialog should it be closed. `agreed`: it has asked about replacing.
-    pub fn choose(&mut self, path: PathBuf, agreed: bool) {
-        self.open(&path);
+    /// Puts in a path that the system's dialog gave, opening the dialog for the present photo should it be closed. `agreed`: it has asked
+    /// about replacing.
+    pub fn choose(&mut self, present: Option<PhotoId>, path: PathBuf, agreed: bool) {
+        let Some(photo) = self.dialog.as_ref().map(|dialog| dialog.photo).or(present) else { return };
+        self.open(photo, &path);
         if let Some(dialog) = &mut self.dialog {
             dialog.agreed = agreed.then_some(path);
         }
@@ -90,14 +97,15 @@ impl Export {
         self.dialog.as_mut().map(|dialog| &mut dialog.text)
     }
 
-    /// Draws the dialog, if it is open. `can_browse`: the system has a dialog for the path.
-    pub fn show(&mut self, ctx: &egui::Context, can_browse: bool) -> Option<Answer> {
+    /// Draws the dialog, if it is open. `can_browse`: the system has a dialog for the path. `is_original`: whether a path is that of the
+    /// photo itself.
+    pub fn show(&mut self, ctx: &egui::Context, can_browse: bool, is_original: impl Fn(PhotoId, &Path) -> bool) -> Option<Answer> {
         let dialog = self.dialog.as_mut()?;
         let choices = &mut self.choices;
         let frame = egui::Frame::window(&ctx.global_style()).shadow(egui::Shadow::NONE);
         let modal = egui::Modal::new(egui::Id::unique("export")).frame(frame).show(ctx, |ui| {
             ui.set_width(size::DIALOG);
-            if dialog.in_the_way.is_empty() { dialog.show(ui, choices, can_browse) } else { dialog.confirm(ui) }
+            if dialog.in_the_way.is_empty() { dialog.show(ui, choices, can_browse) } else { dialog.confirm(ui, is_original) }
         });
         let dismissed = modal.should_close();
         let (answer, cancelled) = modal.inner;
@@ -133,7 +141,7 @@ impl Dialog {
         self.text = path.display().to_string();
         self.in_the_way = self.existing(&path, choices.save_recipe);
         let overwrite = self.agreed.as_ref() == Some(&path);
-        (self.in_the_way.is_empty().then_some(Answer::Save { path, overwrite }), false)
+        (self.in_the_way.is_empty().then_some(Answer::Save { photo: self.photo, path, overwrite }), false)
     }
 
     /// Whether Enter was pressed in the field, and whether the system's dialog is wanted.
@@ -159,11 +167,14 @@ impl Dialog {
         picture.into_iter().chain(recipe.then(|| sidecar::path_beside(path))).filter(|path| path.exists()).collect()
     }
 
-    fn confirm(&mut self, ui: &mut Ui) -> (Option<Answer>, bool) {
+    fn confirm(&mut self, ui: &mut Ui, is_original: impl Fn(PhotoId, &Path) -> bool) -> (Option<Answer>, bool) {
         let names: Vec<_> = self.in_the_way.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy()).collect();
         ui.heading(format!("Replace {}?", names.join(" and ")));
         ui.add_space(space::S);
         ui.label(match names.len() {
+            _ if self.in_the_way.iter().any(|path| is_original(self.photo, path)) => {
+                "This is the photo that you are editing. Without it the edit cannot be changed any more, and replacing it cannot be undone."
+            }
             1 => "There is a file of that name already. Replacing it cannot be undone.",
             _ => "There are files of these names already. Replacing them cannot be undone.",
         });
@@ -174,7 +185,7 @@ impl Dialog {
             self.in_the_way.clear();
             self.wants_focus = true;
         }
-        (replace.then(|| Answer::Save { path: path_from_text(&self.text), overwrite: true }), false)
+        (replace.then(|| Answer::Save { photo: self.photo, path: path_from_text(&self.text), overwrite: true }), false)
     }
 }
 
@@ -218,10 +229,11 @@ mod tests {
         let [picture, recipe] = ["a.png", "a.recipe.json"].map(|name| folder.path().join(name));
         std::fs::write(&picture, "old").unwrap();
         let mut export = Export::default();
-        export.open(&picture);
+        export.open(PhotoId(1), &picture);
         let existing = |export: &Export, recipe| export.dialog.as_ref().unwrap().existing(&picture, recipe);
         assert!(existing(&export, true) == [&*picture]);
-        export.choose(picture.clone(), true);
+        export.choose(Some(PhotoId(2)), picture.clone(), true);
+        assert_eq!(export.dialog.as_ref().unwrap().photo, PhotoId(1), "the one that the dialog was opened for");
         assert!(existing(&export, true).is_empty());
         std::fs::write(&recipe, "old").unwrap();
         assert!(existing(&export, true) == [&*recipe], "nobody has asked about this one");

@@ -289,7 +289,9 @@ fn confirm_replace(ui: &mut Ui, field: &mut PathField) -> (Option<Chosen>, bool)
 
 /// The action and Cancel, at the right: whether each was clicked.
 pub(super) fn buttons(ui: &mut Ui, action: &str, enabled: bool) -> (bool, bool) {
-    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+    // No higher than they are: a layout in the middle of what a higher box left would stand amid a hole.
+    let row = egui::vec2(ui.available_width(), ui.spacing().interact_size.y);
+    ui.allocate_ui_with_layout(row, egui::Layout::right_to_left(egui::Align::Center), |ui| {
         let palette = super::tokens::Palette::of(ui.visuals());
         let text = egui::RichText::new(action).color(palette.on_accent);
         let go = ui.add_enabled(enabled, Button::new(text).fill(palette.accent)).clicked();

@@ -5,6 +5,9 @@ use egui::{Align, Button, Key, Modifiers, Role, ScrollArea, TextEdit, Ui, Widget
 use super::command::Command;
 use super::tokens::space;
 
+/// Height of the list.
+const LIST: f32 = 320.0;
+
 /// The open palette.
 #[derive(Debug, Default)]
 pub struct FindCommand {
@@ -67,7 +70,8 @@ impl FindCommand {
 
     fn show_found(&self, ui: &mut Ui, found: &[Command], moved: bool) -> Option<Command> {
         let mut clicked = None;
-        ScrollArea::vertical().max_height(320.0).auto_shrink([false, true]).show(ui, |ui| {
+        // Always as high: a box remembers how high it was, and would stay as low as its shortest list.
+        ScrollArea::vertical().max_height(LIST).min_scrolled_height(LIST).auto_shrink(false).show(ui, |ui| {
             if found.is_empty() {
                 ui.weak("No command that can be used now has these words.");
             }

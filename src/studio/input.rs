@@ -1,6 +1,6 @@
 //! Input that is not a widget's: drops, pastes, answers of dialogs, the key for the original.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use egui::{Event, Key, Modifiers};
 use image::{DynamicImage, RgbaImage};
@@ -9,6 +9,7 @@ use super::StudioApp;
 use super::export::Answer;
 use super::files::{self, Chosen, Outcome, Purpose};
 use super::interpolation::Export;
+use super::models;
 use crate::photo::Photo;
 use crate::photo::animation::{SequenceError, SequenceFormat};
 
@@ -102,9 +103,12 @@ impl StudioApp {
         if let Some(chosen) = self.files.show(ctx) {
             self.take_path(chosen);
         }
-        match self.export.show(ctx, self.files.system_dialogs) {
+        let shelf = &self.shelf;
+        let is_original =
+            |id, path: &Path| shelf.get(id).and_then(|photo| photo.path.as_deref()).is_some_and(|own| models::same(own, path));
+        match self.export.show(ctx, self.files.system_dialogs, is_original) {
             Some(Answer::Browse) => self.files.ask(ctx, Purpose::Save, &self.suggested_name(Purpose::Save)),
-            Some(Answer::Save { path, overwrite }) => self.save_photo(path, overwrite),
+            Some(Answer::Save { photo, path, overwrite }) => self.save_photo(photo, path, overwrite),
             None => {}
         }
     }
@@ -112,7 +116,7 @@ impl StudioApp {
     pub(super) fn take_path(&mut self, Chosen { purpose, path, overwrite }: Chosen) {
         match purpose {
             Purpose::Open => self.open_path(path),
-            Purpose::Save => self.export.choose(path, overwrite),
+            Purpose::Save => self.export.choose(self.shelf.present(), path, overwrite),
             Purpose::SavePicture => self.export_between(Export::Picture, path, overwrite),
             Purpose::SaveStrip => self.export_between(Export::Strip, path, overwrite),
             Purpose::SaveAnimation => self.export_between(Export::Animation, path, overwrite),

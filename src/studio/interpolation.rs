@@ -240,6 +240,15 @@ impl Interpolate {
         Some(Way { ends: [a?, b?], path: self.options.path, steps, keep_detail: self.options.keep_detail })
     }
 
+    /// What it is called: by the photo, or by both.
+    pub fn name(&self, shelf: &Shelf) -> String {
+        let names = self.ends.map(|end| end.and_then(|choice| Some(shelf.get(choice.photo)?.photo.name.as_str())));
+        match names {
+            [Some(a), Some(b)] if a != b => format!("{a} to {b}"),
+            [a, b] => a.or(b).unwrap_or_default().to_owned(),
+        }
+    }
+
     /// Whether there is any way to go.
     fn is_way(&self) -> bool {
         self.way.as_ref().is_some_and(|way| way.ends[0] != way.ends[1])

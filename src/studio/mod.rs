@@ -164,6 +164,7 @@ struct Settings {
     show_history: bool,
     shows_hint: bool,
     session: Vec<SavedPhoto>,
+    closed: Vec<SavedPhoto>,
 }
 
 impl Default for Settings {
@@ -181,6 +182,7 @@ impl Default for Settings {
             show_history: true,
             shows_hint: true,
             session: Vec::new(),
+            closed: Vec::new(),
         }
     }
 }
@@ -353,6 +355,7 @@ impl StudioApp {
         self.shows_hint = settings.shows_hint;
         self.set_theme(ctx, settings.theme);
         self.files.last_folder = self.files.last_folder.take().or(settings.last_folder.filter(|folder| folder.is_dir()));
+        self.restoring.set_closed(settings.closed);
         settings.session
     }
 
@@ -464,6 +467,7 @@ impl StudioApp {
             show_history: self.show_history,
             shows_hint: self.shows_hint,
             session: self.session(),
+            closed: self.restoring.closed_files(),
         }
     }
 
@@ -471,7 +475,9 @@ impl StudioApp {
     pub fn ui(&mut self, ui: &mut Ui) {
         let ctx = ui.ctx().clone();
         let palette = Palette::of(ui.visuals());
-        let mut commands = command::pressed(&ctx);
+        // What lies over the window has the keys to itself: a command would change what it asks about.
+        let covered = ctx.memory(|memory| memory.top_modal_layer()).is_some();
+        let mut commands = if covered { Vec::new() } else { command::pressed(&ctx) };
         self.take_drops_and_pastes(&ctx);
         self.save_soon(&ctx);
 

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::command::Command;
+use super::session::SavedPhoto;
 use super::shelf::{Kept, Shelf};
-use super::{SAMPLE, SAMPLE_NAME, StudioApp, Workspace, models, session};
+use super::{SAMPLE, SAMPLE_NAME, StudioApp, Workspace, models};
 use crate::engine::{ExportRequest, Job, Opening, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
-use crate::photo::{ExportFormat, Frame, Photo};
+use crate::photo::{ExportFormat, Frame, Photo, check_place};
 
 /// Recent photos and models that are remembered.
 const RECENT: usize = 10;
@@ -96,6 +98,16 @@ impl StudioApp {
         Some(id)
     }
 
+    /// Opens the photo of a kind that was closed last, with what was done to it; `false` if there is none, or no room.
+    pub(super) fn reopen(&mut self, is_wanted: impl Fn(&SavedPhoto) -> bool) -> bool {
+        let Some(opening) = self.restoring.closed(&is_wanted).and_then(SavedPhoto::opening) else { return false };
+        let id = self.open_new(opening);
+        if let Some(id) = id {
+            self.restoring.reopened(&is_wanted, id);
+        }
+        id.is_some()
+    }
+
     /// Makes another open photo the present one.
     pub(super) fn select(&mut self, id: PhotoId) {
         if self.shelf.present() != Some(id) {
@@ -110,12 +122,16 @@ impl StudioApp {
         }
     }
 
-    pub(super) fn close(&mut self, id: PhotoId) {
+    pub(super) fn close(&mut self, ctx: &egui::Context, id: PhotoId) {
         if !self.send(Request::Close(id)) {
             return;
         }
-        if let Some(file) = self.shelf.get(id).and_then(|photo| photo.stored.as_deref()) {
-            session::remove(file);
+        if let Some((name, saved)) = self.shelf.get(id).and_then(|photo| Some((photo.photo.name.clone(), self.saved(photo)?))) {
+            if saved.is_worked_on() {
+                let keys = ctx.format_shortcut(&Command::ReopenClosed.shortcut());
+                self.notices.tell(format!("Closed {name}. Its edit comes back when it is opened again ({keys})"));
+            }
+            self.restoring.close(saved);
         }
         let was_present = self.shelf.present() == Some(id);
         let beside = self.shelf.remove(id);
@@ -201,6 +217,9 @@ impl StudioApp {
     }
 
     pub(super) fn open_sample(&mut self) {
+        if self.reopen(SavedPhoto::is_sample) {
+            return;
+        }
         match Photo::decode(SAMPLE, SAMPLE_NAME) {
             Ok(photo) => self.open_photo(photo),
             Err(error) => self.notices.trouble("The sample photo could not be opened", error.to_string()),
@@ -216,21 +235,27 @@ impl StudioApp {
         }
     }
 
-    pub(super) fn save_photo(&mut self, path: PathBuf, overwrite: bool) {
+    pub(super) fn save_photo(&mut self, photo: PhotoId, path: PathBuf, overwrite: bool) {
         // Told here, before any work: the engine would find out only after the decode.
-        if let Err(error) = ExportFormat::of(&path) {
-            return self.notices.trouble(error.to_string(), "");
+        if let Err(error) = ExportFormat::of(&path).and_then(|_| check_place(&path, overwrite)) {
+            self.notices.trouble(error.to_string(), "");
+            return self.export.open(photo, &path);
         }
         // The system's dialog may have been open while another photo was saved through this one.
         if self.jobs.is_running(Job::Exporting) {
             self.notices.tell("Another photo is being saved. Try again when that is done");
-            return self.export.open(&path);
+            return self.export.open(photo, &path);
         }
-        let Some(photo) = self.shelf.present() else { return };
+        // Another one may be shown by now: one that was being opened has come, say.
+        let recipe = match self.shelf.get(photo) {
+            Some(_) if self.shelf.present() == Some(photo) => self.recipe.clone(),
+            Some(shelved) => shelved.kept.recipe.clone(),
+            None => return self.notices.trouble("That photo was closed. Open it again to save it", ""),
+        };
         self.files.remember(&path);
         let choices = self.export.choices;
         let (crop, options) = (choices.crop(), choices.options(overwrite));
-        let request = ExportRequest { photo, path, recipe: self.recipe.clone(), options, crop, save_recipe: choices.save_recipe };
+        let request = ExportRequest { photo, path, recipe, options, crop, save_recipe: choices.save_recipe };
         if self.send(Request::Export(Box::new(request))) {
             self.jobs.started(Job::Exporting);
         }

@@ -21,6 +21,8 @@ use crate::photo::{Frame, Photo};
 const LARGEST_STORED: u64 = 40_000_000;
 /// Kept pictures that nothing leads to any more are left by a crash. They are removed only when no window can still be using them.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+/// Photos that were closed and come back as they were when they are opened again.
+const CLOSED: usize = 20;
 /// Starts at which a photo may be missing (its drive is unplugged, say) before what was done to it is forgotten.
 const PATIENCE: u32 = 10;
 
@@ -62,6 +64,15 @@ impl SavedPhoto {
     fn is_text(&self) -> bool {
         let files = self.path.iter().chain(self.stored.iter().map(|stored| &stored.file));
         files.into_iter().all(|file| file.to_str().is_some())
+    }
+
+    /// Whether there is more to it than an open photo.
+    pub(super) fn is_worked_on(&self) -> bool {
+        self.recipe.is_changed() || self.steps != Steps::default() || !self.snapshots.is_empty()
+    }
+
+    pub(super) fn is_sample(&self) -> bool {
+        self.path.is_none() && self.stored.is_none()
     }
 
     fn name(&self) -> String {
@@ -106,7 +117,7 @@ impl SavedPhoto {
     }
 
     /// How to open it again; `None` if the sample cannot be read, which it always can.
-    fn opening(&self) -> Option<Opening> {
+    pub(super) fn opening(&self) -> Option<Opening> {
         let origin = match (&self.path, &self.stored) {
             (Some(path), _) => Origin::File(path.clone()),
             (None, Some(Stored { file, name })) => Origin::Stored { file: file.clone(), name: name.clone() },
@@ -125,6 +136,27 @@ pub struct Restoring {
     present: Option<PhotoId>,
     /// What could not be opened at this start, and may be at the next one.
     missing: Vec<SavedPhoto>,
+    closed: Closed,
+}
+
+/// What was closed, the last one last. The pixels of those that have no file end with the window.
+#[derive(Debug, Default)]
+struct Closed(Vec<SavedPhoto>);
+
+impl Closed {
+    fn push(&mut self, saved: SavedPhoto) {
+        self.0.retain(|other| (&other.path, &other.stored) != (&saved.path, &saved.stored));
+        self.0.push(saved);
+        if self.0.len() > CLOSED {
+            drop(Self(vec![self.0.remove(0)]));
+        }
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.iter().filter_map(|saved| saved.stored.as_ref()).for_each(|stored| remove(&stored.file));
+    }
 }
 
 impl Restoring {
@@ -145,21 +177,56 @@ impl Restoring {
         Some((if undone { saved.into_undone() } else { saved.into_kept() }, undone))
     }
 
-    fn missing_at(&self, path: &Path) -> Option<usize> {
-        self.missing.iter().position(|saved| saved.path.as_deref() == Some(path))
-    }
-
-    /// How to open a photo as it was that was missing at the start, and is opened by hand.
+    /// How to open a photo as it was that was missing at the start or was closed, and is opened by hand.
     pub(super) fn missing_again(&self, path: &Path) -> Option<Opening> {
-        self.missing[self.missing_at(path)?].opening()
+        self.missing.iter().chain(&self.closed.0).find(|saved| saved.path.as_deref() == Some(path))?.opening()
     }
 
     /// That was asked for.
     pub(super) fn found(&mut self, path: &Path, id: PhotoId) {
-        if let Some(i) = self.missing_at(path) {
-            self.waiting.push(self.missing.remove(i));
-            self.outstanding.insert(id);
+        let is_it = |saved: &SavedPhoto| saved.path.as_deref() == Some(path);
+        match self.missing.iter().position(is_it) {
+            Some(i) => self.wait_for(self.missing[i].clone(), id),
+            None => self.reopened(is_it, id),
         }
+        self.missing.retain(|saved| !is_it(saved));
+    }
+
+    /// The engine was asked for a photo with what was done to it.
+    fn wait_for(&mut self, saved: SavedPhoto, id: PhotoId) {
+        self.waiting.push(SavedPhoto { present: true, ..saved });
+        self.outstanding.insert(id);
+    }
+
+    /// Keeps what was done to a photo that is closed.
+    pub(super) fn close(&mut self, saved: SavedPhoto) {
+        self.closed.push(saved);
+    }
+
+    pub(super) fn has_closed(&self) -> bool {
+        !self.closed.0.is_empty()
+    }
+
+    /// Of a kind, the one that was closed last.
+    pub(super) fn closed(&self, is_wanted: impl Fn(&SavedPhoto) -> bool) -> Option<&SavedPhoto> {
+        self.closed.0.iter().rfind(|saved| is_wanted(saved))
+    }
+
+    /// That one was asked for.
+    pub(super) fn reopened(&mut self, is_wanted: impl Fn(&SavedPhoto) -> bool, id: PhotoId) {
+        if let Some(i) = self.closed.0.iter().rposition(is_wanted) {
+            let saved = self.closed.0.remove(i);
+            self.wait_for(saved, id);
+        }
+    }
+
+    /// What was closed, for the next start. A picture without a file is not kept so long by one who closed it.
+    pub(super) fn closed_files(&self) -> Vec<SavedPhoto> {
+        self.closed.0.iter().filter(|saved| saved.stored.is_none() && saved.is_text()).cloned().collect()
+    }
+
+    pub(super) fn set_closed(&mut self, closed: Vec<SavedPhoto>) {
+        self.closed = Closed(closed);
     }
 
     /// Shows one that is being opened, if it is of the session, once all others have come.
@@ -210,7 +277,7 @@ impl StudioApp {
     }
 
     /// `None` for a picture that could not be found again.
-    fn saved(&self, photo: &Shelved) -> Option<SavedPhoto> {
+    pub(super) fn saved(&self, photo: &Shelved) -> Option<SavedPhoto> {
         let stored = photo.stored.clone().map(|file| Stored { file, name: photo.photo.name.clone() });
         if photo.path.is_none() && stored.is_none() && photo.photo.name != SAMPLE_NAME {
             return None;
@@ -248,7 +315,8 @@ impl StudioApp {
             self.notices.trouble("Some photos of the last time are no longer there", names.join("\n"));
         }
         let missing = gone.into_iter().filter_map(SavedPhoto::missed_again).collect();
-        self.restoring = Restoring { waiting: there, missing, ..Restoring::default() };
+        let closed = std::mem::take(&mut self.restoring.closed);
+        self.restoring = Restoring { waiting: there, missing, closed, ..Restoring::default() };
         self.restore_waiting();
         !self.restoring.outstanding.is_empty()
     }
@@ -426,6 +494,25 @@ mod tests {
         assert_eq!(present(&restoring), [true, false]);
         restoring.put_in_front(&b);
         assert_eq!(present(&restoring), [false, true]);
+    }
+
+    #[test]
+    fn the_pixels_of_closed_pictures_end_with_the_window() {
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> = (0..CLOSED + 2).map(|i| folder.path().join(format!("{i}.png"))).collect();
+        let there = || files.iter().map(|file| file.exists()).collect::<Vec<_>>();
+        let mut restoring = Restoring::default();
+        for file in &files {
+            std::fs::write(file, "").unwrap();
+            let stored = Some(Stored { file: file.clone(), name: "Pasted picture".into() });
+            restoring.close(SavedPhoto { stored, ..SavedPhoto::default() });
+        }
+        assert!(there()[..2] == [false, false] && there()[2..].iter().all(|there| *there), "the oldest had no place");
+        assert!(restoring.closed_files().is_empty(), "the next start does not know of them");
+        restoring.reopened(|_| true, PhotoId(1));
+        drop(restoring);
+        assert_eq!(there().iter().filter(|there| **there).count(), 1, "the one that was opened again");
+        assert!(files[CLOSED + 1].exists());
     }
 
     #[test]

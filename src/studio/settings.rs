@@ -58,7 +58,7 @@ impl Start {
         let settings = text.as_ref().ok().and_then(|text| parse(text));
         let Some(lock) = lock(folder) else {
             // Its photos are open in the other one.
-            let settings = settings.map(|settings| Settings { session: Vec::new(), ..settings });
+            let settings = settings.map(|settings| Settings { session: Vec::new(), closed: Vec::new(), ..settings });
             return Self { is_whole: false, is_second: true, ..Self::with(Keeping::Nothing, settings) };
         };
         let is_new = text.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);

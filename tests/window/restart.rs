@@ -133,13 +133,14 @@ fn pasted_pictures_made_up_faces_frames_and_steps_come_back() {
     assert_eq!(saved.dimensions(), (90, 70));
     assert!(saved.into_raw() == wanted, "to the bit");
 
-    // A second restart finds them at the same place; closing one forgets its pixels.
+    // A second restart finds them at the same place; closing one forgets its pixels, at the latest
+    // with the window.
     let mut window = restart(window, 3);
     assert!(window.harness.query_by_role_and_label(Role::Image, "Pasted picture").is_some());
     window.click("Close Pasted picture");
     window.until("one less", |app| app.photos() == 2 && !app.is_busy());
-    assert_eq!(stored(&window).len(), 1);
     let window = restart(window, 2);
+    assert_eq!(stored(&window).len(), 1);
     assert_eq!(window.app().notices().count(), 0);
 }
 
@@ -325,6 +326,20 @@ fn a_named_photo_opens_in_front_of_what_was_open() {
     let window = start_naming(settings, folder, named);
     assert!(window.harness.query_by_role_and_label(Role::Image, "people").is_some());
     assert_eq!(window.app().recipe().slider("Smiling"), 40.0);
+}
+
+#[test]
+fn a_photo_that_was_closed_has_its_edit_when_it_is_opened_again() {
+    let mut window = start_with_two_people();
+    window.set("Smile", "Smiling", 40.0);
+    window.until_refined();
+    window.press(Modifiers::COMMAND, Key::W);
+    window.until("no photo", |app| app.photos() == 0);
+    let (settings, folder) = close(window);
+    let settings: &'static Settings = Box::leak(Box::new(settings));
+    let (named, bundle) = (folder.path().join("people.png"), bundle::default_folder());
+    let window = Window::start(folder, bundle, Some(named), Some(settings), |builder| builder);
+    assert_eq!((window.app().photos(), window.app().recipe().slider("Smiling")), (1, 40.0));
 }
 
 #[test]
