@@ -257,10 +257,11 @@ pub fn train(folder: &RunFolder, job: &JudgeJob, limits: &Limits, device: &Devic
     let model = JudgeConfig { image_size: job.image_size, width: job.width, attributes: table.names.clone() };
     model.check()?;
     let config = RunConfig { stage: StageKind::Judge, model, hyperparameters: job.hyperparameters };
-    folder.set_config(&config)?;
+    folder.check_config(&config)?;
     let images = ImageSet::load(&job.data, job.image_size, job.validation)?;
     let first = images.names[0].clone();
     let data = LabelledImages::new(images, &table).ok_or_else(|| TrainError::NoLabels { path: job.attributes.clone(), first })?;
+    folder.set_config(&config)?;
     let data = Arc::new(data);
     let training_device = device.clone().autodiff();
     let (network, names) = initialise(&config.hyperparameters, &training_device, |p| Judge::new(p, &config.model));
