@@ -277,7 +277,7 @@ fn what_is_behind_the_person_stays_unless_asked_otherwise() {
     let (width, height) = before.dimensions();
     let changes_behind = |name: &str, more: &[&str]| {
         let out = folder.path().join(name);
-        let call = ["--set", "blond_hair=87", "--steps", "2", "--device", "cpu"];
+        let call = ["--set", "blond_hair=100", "--steps", "2", "--device", "cpu"];
         program().arg("edit").arg(&portrait).arg("-o").arg(&out).args(call).args(more).assert().success();
         let after = image::open(&out).unwrap().to_rgb8();
         assert!(before != after, "the edit shows");

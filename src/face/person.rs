@@ -48,7 +48,7 @@ const DEEPEST: usize = 128;
 const STAGES: [usize; 3] = [24, 16, 16];
 
 /// Below the first, the network is sure enough that there is no person, and nothing may change; above the second, all may.
-const SURE: [f32; 2] = [0.1, 0.9];
+const SURE: [f32; 2] = [0.13, 0.9];
 /// The middle of a face in its frame, and how far it goes to the side and up and down: that much is always a person's.
 const FACE: ([f32; 2], [f32; 2]) = ([0.5, 0.62], [0.24, 0.28]);
 /// How far around it, as a multiple, that fades out.
