@@ -370,6 +370,38 @@ fn menus_open_after_a_path_field_was_dismissed() {
 }
 
 #[test]
+fn a_large_photo_is_sharp_when_it_is_zoomed_in() {
+    let mut window = Window::open();
+    assert!(window.harness.query_by_role_and_label(Role::Button, "Zoom, 100 %").is_none(), "a small photo is enlarged to be seen");
+    let path = window.path("large.png");
+    RgbImage::from_fn(3000, 2400, |x, y| Rgb([(x / 12) as u8, (y / 10) as u8, (x ^ y) as u8])).save(&path).expect("written");
+    window.open_photo(&path);
+    window.until("the photo", |app| app.photos() == 2 && !app.is_busy());
+    window.until_final();
+    assert_eq!(window.app().close_up(), None, "all of it is seen, smaller than it is");
+
+    window.press(Modifiers::COMMAND, Key::Num5);
+    window.until("a part", |app| app.close_up().is_some());
+    assert!(window.harness.query_by_role_and_label(Role::Button, "Zoom, 100 %").is_some());
+    let part = window.app().close_up().expect("a part");
+    assert_eq!(part.scale, 1.0);
+    assert!(part.at[0] > 0 && part.at[0] + part.size[0] < 3000, "no more than is seen: {part:?}");
+    // It goes with every picture, in every way to compare.
+    window.set("Smile", "Smiling", 60.0);
+    window.until_refined();
+    for key in [Key::Num2, Key::Num3, Key::Num4, Key::Num1] {
+        window.press(Modifiers::COMMAND, key);
+        window.until("the part", |app| app.close_up().is_some());
+    }
+    // And is another one elsewhere, and none any more when all of the photo is seen.
+    window.press(Modifiers::COMMAND, Key::Minus);
+    window.until("a larger part", |app| app.close_up().is_some_and(|other| other.scale < 1.0 && other.size > part.size));
+    window.press(Modifiers::COMMAND, Key::Num0);
+    window.until("the whole", |app| app.close_up().is_none());
+    assert_eq!(window.app().notices().count(), 0);
+}
+
+#[test]
 fn the_way_between_two_photos_is_made_played_and_saved() {
     let mut window = Window::open();
     let second = window.path("second.png");

@@ -14,6 +14,7 @@
 //! - A panic inside a job becomes [`Event::Failed`]; the thread and the photo live on. If the device was a GPU, it is given up for
 //!   the CPU.
 
+pub mod close_up;
 pub mod edit;
 pub mod exploration;
 pub mod inspection;
@@ -38,6 +39,7 @@ use crate::face::Face;
 use crate::model::Cost;
 use crate::photo::animation::Sequence;
 use crate::photo::{ExportOptions, Frame, Photo};
+use close_up::{CloseUp, Part};
 use exploration::SampleRequest;
 use inspection::{ChainPicture, GapPoint, InspectRequest};
 use interpolation::InterpolationRequest;
@@ -68,6 +70,9 @@ pub enum Request {
     Close(PhotoId),
     /// Read a photo again, under another frame. Answered by [`Event::Reframed`].
     Reframe { photo: PhotoId, frame: Frame },
+    /// Show this part of the present photo at its own resolution beside every picture from now on, or none. Answered by
+    /// [`Event::CloseUp`]; ended when another photo, frame or model takes its place.
+    LookCloser { photo: PhotoId, part: Option<Part> },
     /// Make faces up, in place of any grid under way.
     Sample(SampleRequest),
     /// Look into the decode of a photo, in place of any inspection under way.
@@ -215,6 +220,11 @@ pub enum Event {
         quality: Quality,
         image: Arc<RgbImage>,
         step: Duration,
+    },
+    /// The part of a photo that is looked at closely. Comes before the picture of the same edit.
+    CloseUp {
+        photo: PhotoId,
+        close_up: CloseUp,
     },
     /// A picture on the way between two photos, at `share` of it.
     Between {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use image::{DynamicImage, Rgb, RgbImage, RgbaImage, imageops};
 
+use super::Quality;
+use super::close_up::{CloseUp, Part};
 use super::interpolation::SIDE;
 use crate::diffusion::Solver;
 use crate::editing::Recipe;
@@ -31,12 +33,35 @@ pub struct View {
     /// The last picture that was put together: a final one in as many steps as the preview before it is there already.
     last: Option<Last>,
     whole: Option<Whole>,
+    /// What of the photo is looked at closely.
+    close: Option<Close>,
+    /// What the window was given last.
+    shown: Option<ShownEdit>,
     /// The frame at [`SIDE`] pixels, once it was asked for.
     cut: OnceCell<RgbImage>,
+    around: Surroundings,
+    /// Of the photo itself, for what is looked at closely.
+    around_photo: Surroundings,
+}
+
+/// What edits are put into.
+#[derive(Debug, Default)]
+struct Surroundings {
     /// What changes are put back along, once one was.
     guide: OnceCell<RgbImage>,
     /// How far edits of the person reach, once one was shown ([`person::reach`]).
     reach: OnceCell<Option<Vec<f32>>>,
+}
+
+/// A picture that an edit is put into.
+struct Canvas<'a> {
+    pixels: &'a RgbImage,
+    /// The frame in it, and the photo's upper left and lower right corner.
+    frame: Frame,
+    whole: [[f64; 2]; 2],
+    /// What it was cut from, and the frame in that.
+    source: (&'a Photo, Frame),
+    around: &'a Surroundings,
 }
 
 /// How the unedited photo decodes. Edits are put back as their difference from it, so what the model cannot rebuild stays as it is.
@@ -52,6 +77,39 @@ struct Last {
     recipe: Recipe,
     settings: Settings,
     picture: Arc<RgbImage>,
+    edited: Arc<[f32]>,
+}
+
+/// A part of the photo that is looked at closely.
+#[derive(Debug)]
+struct Close {
+    part: Part,
+    /// What it is a part of, and the frame in that.
+    photo: Arc<Photo>,
+    photo_frame: Frame,
+    /// Its pixels over white.
+    pixels: Arc<RgbImage>,
+    /// The photo's frame, in these pixels, and the photo's upper left and lower right corner.
+    frame: Frame,
+    whole: [[f64; 2]; 2],
+}
+
+/// How an edit decodes.
+#[derive(Debug, Clone, Copy)]
+struct Decoded<P> {
+    settings: Settings,
+    keep_background: bool,
+    /// `[3, size, size]` in [-1, 1].
+    picture: P,
+    size: u32,
+}
+
+/// An edit that the window is given a picture of.
+#[derive(Debug)]
+struct ShownEdit {
+    edit: Decoded<Arc<[f32]>>,
+    /// Set by [`View::shown_as`].
+    told: Option<(u64, Quality)>,
 }
 
 /// A picture that was decoded to its end, from which drafts of other edits start.
@@ -109,8 +167,19 @@ impl View {
         // Only a picture without pixels is no photo, and this one has some.
         let (photo, frame) = view.map_or_else(|_| (photo.clone(), frame), |view| (view, frame.scaled(scale)));
         let pixels = Arc::new(over_white(&photo.srgb_pixels()));
-        let (cut, guide, reach) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { photo, pixels, frame, bases: Vec::new(), last: None, whole: None, cut, guide, reach }
+        Self {
+            photo,
+            pixels,
+            frame,
+            bases: Vec::new(),
+            last: None,
+            whole: None,
+            close: None,
+            shown: None,
+            cut: OnceCell::new(),
+            around: Surroundings::default(),
+            around_photo: Surroundings::default(),
+        }
     }
 
     /// The unedited photo.
@@ -126,7 +195,7 @@ impl View {
     /// The photo is decoded from other latents from now on.
     pub fn forget_bases(&mut self) {
         self.bases.clear();
-        (self.last, self.whole) = (None, None);
+        (self.last, self.whole, self.shown) = (None, None, None);
     }
 
     /// Keeps a picture that was decoded to its end, and what its decode predicted after the first step, to make drafts from.
@@ -149,11 +218,14 @@ impl View {
     ///
     /// After one step a decode knows where an edit goes, but not yet how the photo's detail looks; the whole picture knows that, and
     /// the stochastic latent has not changed. Measured by the row `agreement` of `evaluate`.
-    pub fn draft(&self, recipe: &Recipe, settings: Settings, first: &[f32], size: u32) -> Option<RgbImage> {
+    pub fn draft(&mut self, recipe: &Recipe, settings: Settings, first: &[f32], size: u32) -> Option<RgbImage> {
         let whole = self.whole(recipe, settings)?;
-        let draft: Vec<f32> =
+        let draft: Arc<[f32]> =
             whole.picture.iter().zip(first.iter().zip(&whole.first)).map(|(picture, (now, then))| picture + now - then).collect();
-        Some(self.show(settings, recipe.keep_background, &draft, size))
+        let picture = self.show(settings, recipe.keep_background, &draft, size);
+        let edit = Decoded { settings, keep_background: recipe.keep_background, picture: draft, size };
+        self.shown = Some(ShownEdit { edit, told: None });
+        Some(picture)
     }
 
     /// How the unedited photo decodes with these settings, if that is known: `[3, size, size]` in [-1, 1].
@@ -180,25 +252,68 @@ impl View {
         self.last.as_ref().filter(|last| last.settings == settings && last.recipe == *recipe).map(|last| last.picture.clone())
     }
 
+    /// That picture is shown again.
+    pub fn show_last(&mut self, size: u32) {
+        self.shown = self.last.as_ref().map(|Last { recipe, settings, edited, .. }| {
+            let edit = Decoded { settings: *settings, keep_background: recipe.keep_background, picture: edited.clone(), size };
+            ShownEdit { edit, told: None }
+        });
+    }
+
+    /// The picture that was made last is given to the window now.
+    pub fn shown_as(&mut self, generation: u64, quality: Quality) {
+        if let Some(shown) = &mut self.shown {
+            shown.told = Some((generation, quality));
+        }
+    }
+
+    /// Looks at a part of the photo that this is a view of more closely, or at none.
+    pub fn look_closer(&mut self, photo: &Arc<Photo>, photo_frame: Frame, part: Option<Part>) {
+        self.close = part.and_then(|part| part.within([photo.width(), photo.height()])).map(|part| {
+            let (photo, pixels) = (photo.clone(), Arc::new(part.cut(photo)));
+            let (frame, whole) = part.place(photo_frame, &photo, pixels.width());
+            Close { part, photo, photo_frame, pixels, frame, whole }
+        });
+    }
+
+    /// The part that is looked at closely, with the edit that is on the screen.
+    pub fn close_up(&self) -> Option<CloseUp> {
+        let close = self.close.as_ref()?;
+        let Close { photo, photo_frame, pixels, frame, whole, .. } = close;
+        let canvas = Canvas { pixels, frame: *frame, whole: *whole, source: (photo, *photo_frame), around: &self.around_photo };
+        let edit = self.shown.as_ref().and_then(|shown| {
+            let (generation, quality) = shown.told?;
+            let picture = self.put(&canvas, &shown.edit)?;
+            Some((generation, quality, Arc::new(picture)))
+        });
+        Some(CloseUp { part: close.part, before: close.pixels.clone(), edit })
+    }
+
     /// As [`View::show`], and remembered.
     pub fn show_edit(&mut self, recipe: Recipe, settings: Settings, edited: &[f32], size: u32) -> Arc<RgbImage> {
         let picture = Arc::new(self.show(settings, recipe.keep_background, edited, size));
-        self.last = Some(Last { recipe, settings, picture: picture.clone() });
+        self.last = Some(Last { recipe, settings, picture: picture.clone(), edited: edited.into() });
+        self.show_last(size);
         picture
     }
 
     /// The photo with an edit in it, in all of its frame or in the person only. `edited` is `[3, size, size]` in [-1, 1]; without a base for
     /// its settings the photo itself.
     pub fn show(&self, settings: Settings, keep_background: bool, edited: &[f32], size: u32) -> RgbImage {
-        match self.bases.iter().find(|base| base.settings == settings) {
-            Some(base) => {
-                let guide = self.guide.get_or_init(|| paste::guide(&self.photo.srgb_pixels(), self.frame, size));
-                let reach = || self.reach.get_or_init(|| person::reach(&self.photo.srgb_pixels(), self.frame, size)).as_deref();
-                let reach = keep_background.then(reach).flatten();
-                paste::put_on_screen(&self.pixels, self.frame, edited, &base.picture, guide, reach)
-            }
-            None => (*self.pixels).clone(),
-        }
+        let whole = [[0.0; 2], [self.pixels.width(), self.pixels.height()].map(f64::from)];
+        let edit = Decoded { settings, keep_background, picture: edited, size };
+        let (pixels, frame, source) = (&self.pixels, self.frame, (&self.photo, self.frame));
+        self.put(&Canvas { pixels, frame, whole, source, around: &self.around }, &edit).unwrap_or_else(|| (*self.pixels).clone())
+    }
+
+    /// Puts an edit into a picture; `None` without a base for its settings.
+    fn put(&self, canvas: &Canvas, edit: &Decoded<impl AsRef<[f32]>>) -> Option<RgbImage> {
+        let base = self.base(edit.settings)?;
+        let (Surroundings { guide, reach }, (photo, frame)) = (canvas.around, canvas.source);
+        let guide = guide.get_or_init(|| paste::guide(&photo.srgb_pixels(), frame, edit.size));
+        let reach = || reach.get_or_init(|| person::reach(&photo.srgb_pixels(), frame, edit.size)).as_deref();
+        let reach = edit.keep_background.then(reach).flatten();
+        Some(paste::put_on_screen(canvas.pixels, canvas.whole, canvas.frame, edit.picture.as_ref(), base, guide, reach))
     }
 }
 

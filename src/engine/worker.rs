@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Select, Sender, TryRecvError};
+use image::RgbImage;
 
+use super::close_up::Part;
 use super::edit::{Decode, EditError, Editor, Latents};
 use super::view::{Settings, View};
 use super::{Ends, Event, ExportRequest, Job, Opening, Origin, PhotoId, Quality, RenderRequest, Reopening, Request};
@@ -327,6 +329,10 @@ impl Worker {
             },
             Request::Close(id) => self.close(id),
             Request::Reframe { photo, frame } => self.guarded(Job::OpeningPhoto, |w| w.reframe(photo, frame)),
+            Request::LookCloser { photo, part } => self.guarded(Job::Rendering, |w| {
+                w.look_closer(photo, part);
+                Ok(())
+            }),
             Request::Sample(request) => self.sampling.start(request),
             Request::Inspect(request) => self.inspection = Some(Inspection::new(request)),
             Request::Export(request) => self.start_export(*request),
@@ -458,6 +464,9 @@ impl Worker {
     fn leave(&mut self) {
         self.drop_job(Job::Rendering);
         self.last = None;
+        for open in &mut self.photos {
+            open.view.look_closer(&open.photo, open.frame, None);
+        }
         self.abandon(Job::Inspecting);
     }
 
@@ -577,8 +586,12 @@ impl Worker {
         let warm = open.latents.warm_start(&request.recipe, steps).filter(|_| quality == Quality::Preview && !drafts);
         let settings = Settings::new(&request.recipe, steps, open.latents.inferred).from(warm.map(|start| start.timestep));
         if let (Some(image), Some(step)) = (open.view.last(&request.recipe, settings), self.step_time) {
+            let size = editor.size();
             self.active = None;
-            self.tell(Event::Picture { generation: request.generation, quality, image, step });
+            if let Some(i) = self.index(request.photo) {
+                self.photos[i].view.show_last(size);
+            }
+            self.tell_picture(request.generation, quality, image, step);
             return;
         }
         // Without sliders the picture is its own base, and with the base at hand it need not be decoded again.
@@ -661,7 +674,7 @@ impl Worker {
             {
                 let (generation, quality, step) = (render.request.generation, Quality::Preview, render.busy);
                 self.rest = (render.quality == Quality::Preview).then_some(REST);
-                self.tell(Event::Picture { generation, quality, image: Arc::new(image), step });
+                self.tell_picture(generation, quality, Arc::new(image), step);
             }
             return Ok(());
         }
@@ -685,8 +698,32 @@ impl Worker {
             open.view.keep_whole(&request.recipe, settings, edited.clone(), first);
         }
         let image = open.view.show_edit(request.recipe, settings, &edited, editor.size());
-        self.tell(Event::Picture { generation: request.generation, quality, image, step });
+        self.tell_picture(request.generation, quality, image, step);
         Ok(())
+    }
+
+    /// Tells of the picture of the present photo that was made last, after the part of it that is looked at closely.
+    fn tell_picture(&mut self, generation: u64, quality: Quality, image: Arc<RgbImage>, step: Duration) {
+        if let Some(i) = self.present.and_then(|id| self.index(id)) {
+            self.photos[i].view.shown_as(generation, quality);
+            self.tell_close_up(i);
+        }
+        self.tell(Event::Picture { generation, quality, image, step });
+    }
+
+    fn tell_close_up(&self, index: usize) {
+        let open = &self.photos[index];
+        if let Some(close_up) = open.view.close_up() {
+            self.tell(Event::CloseUp { photo: open.id, close_up });
+        }
+    }
+
+    fn look_closer(&mut self, id: PhotoId, part: Option<Part>) {
+        // The window asks again for the photo that took its place.
+        let Some(i) = self.index(id).filter(|_| self.present == Some(id)) else { return };
+        let open = &mut self.photos[i];
+        open.view.look_closer(&open.photo, open.frame, part);
+        self.tell_close_up(i);
     }
 
     /// One step towards the stochastic latent of the photo at `index`.

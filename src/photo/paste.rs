@@ -85,7 +85,8 @@ pub fn put_back(
     change.take_colour_from(&guide);
     let reach = reach.and_then(|reach| reach(&srgb, frame, size));
     let guide = (upsampling == Upsampling::Guided).then_some(&guide);
-    let patch = Patch::new(change, frame, srgb.dimensions(), guide, reach.as_deref());
+    let whole = [[0.0; 2], [srgb.width(), srgb.height()].map(f64::from)];
+    let patch = Patch::new(change, frame, srgb.dimensions(), whole, guide, reach.as_deref());
     // In bands: the change of a whole large photo would take three times the photo's own memory.
     for top in patch.rows.clone().step_by(BAND) {
         let band = top..(top + BAND).min(patch.rows.end);
@@ -106,9 +107,11 @@ pub(crate) fn guide(srgb: &RgbaImage, frame: Frame, size: u32) -> RgbImage {
     frame.resample(srgb, size, Border::Replicate)
 }
 
-/// As [`put_back`] with [`Upsampling::Guided`], for what is on a screen: 8 bits and sRGB, the guide made once for many edits.
+/// As [`put_back`] with [`Upsampling::Guided`], for what is on a screen: 8 bits and sRGB, the guide made once for many edits. What is shown
+/// may be part of the photo, whose upper left and lower right corner are at `whole` in its pixels.
 pub(crate) fn put_on_screen(
     shown: &RgbImage,
+    whole: [[f64; 2]; 2],
     frame: Frame,
     edited: &[f32],
     reconstructed: &[f32],
@@ -121,7 +124,7 @@ pub(crate) fn put_on_screen(
         return out;
     }
     change.take_colour_from(guide);
-    let patch = Patch::new(change, frame, shown.dimensions(), Some(guide), reach);
+    let patch = Patch::new(change, frame, shown.dimensions(), whole, Some(guide), reach);
     let rows = out.par_chunks_exact_mut(3 * shown.width() as usize).enumerate().skip(patch.rows.start).take(patch.rows.len());
     rows.for_each(|(y, row)| {
         for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate().skip(patch.columns.start).take(patch.columns.len()) {
@@ -157,6 +160,7 @@ impl Patch<()> {
         mut change: Change,
         frame: Frame,
         (width, height): (u32, u32),
+        whole: [[f64; 2]; 2],
         guide: Option<&RgbImage>,
         reach: Option<&[f32]>,
     ) -> Patch<impl Fn([f64; 2]) -> [f64; 2] + Sync> {
@@ -178,7 +182,7 @@ impl Patch<()> {
         };
         Patch {
             change,
-            mask: Feather::new(frame, [width, height].map(f64::from)),
+            mask: Feather::new(frame, whole),
             locate: frame.locator(),
             samples: (size as f64 / frame.side).ceil().clamp(1.0, 64.0) as u32,
             columns: range(0, width),
@@ -394,8 +398,10 @@ struct Feather {
 }
 
 impl Feather {
-    fn new(frame: Frame, size: [f64; 2]) -> Self {
-        let [a, b, c, d] = frame.corners();
+    /// `whole`: the photo's upper left and lower right corner.
+    fn new(frame: Frame, [least, most]: [[f64; 2]; 2]) -> Self {
+        let [a, b, c, d] = frame.corners().map(|corner| [0, 1].map(|k| corner[k] - least[k]));
+        let size = [0, 1].map(|k| most[k] - least[k]);
         let fades = [[a, d], [a, b], [b, c], [d, c]].map(|[from, to]| passes_through(from, to, size));
         Self { fades, width: FEATHER.max(1.0 / frame.side) }
     }
@@ -443,12 +449,12 @@ mod tests {
     #[test]
     fn only_sides_within_the_photo_fade() {
         let square = |x: f64, side: f64| Frame { centre: [x, side / 2.0], side, angle: 0.0 };
-        assert_eq!(Feather::new(square(45.0, 70.0), [90.0, 70.0]).fades, [true, false, true, false]);
-        assert_eq!(Feather::new(square(35.0, 70.0), [70.0, 70.0]).fades, [false; 4]);
+        assert_eq!(Feather::new(square(45.0, 70.0), [[0.0; 2], [90.0, 70.0]]).fades, [true, false, true, false]);
+        assert_eq!(Feather::new(square(35.0, 70.0), [[0.0; 2], [70.0, 70.0]]).fades, [false; 4]);
         let turned = Frame { angle: 0.5, ..square(45.0, 70.0) };
-        assert_eq!(Feather::new(turned, [90.0, 70.0]).fades, [true; 4]);
+        assert_eq!(Feather::new(turned, [[0.0; 2], [90.0, 70.0]]).fades, [true; 4]);
         let beyond = Frame { side: 500.0, ..turned };
-        assert_eq!(Feather::new(beyond, [90.0, 70.0]).fades, [false; 4]);
+        assert_eq!(Feather::new(beyond, [[0.0; 2], [90.0, 70.0]]).fades, [false; 4]);
     }
 
     #[test]
@@ -456,22 +462,24 @@ mod tests {
         let pixels = RgbImage::from_fn(150, 130, |x, y| image::Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x * y) % 256) as u8]));
         let photo = Photo::from_image(image::DynamicImage::ImageRgb8(pixels.clone()), "test").unwrap();
         let wave = |phase: f32| -> Vec<f32> { (0..3 * 16 * 16).map(|i| (i as f32 * 0.21 + phase).sin() * 0.6).collect() };
+        let whole = [[0.0; 2], [150.0, 130.0]];
         let reach: Reach = |_, _, _| Some((0..16 * 16).map(|i| if i % 16 < 10 { 1.0 } else { 0.3 }).collect());
         for side in [10.0, 60.0, 110.0] {
             let frame = Frame { centre: [70.0, 60.0], side, angle: 0.3 };
             let written = put_back(&photo, frame, &wave(0.4), &wave(0.0), 16, Upsampling::Guided, Some(reach));
             let guide = guide(&photo.srgb_pixels(), frame, 16);
-            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide, reach(&photo.srgb_pixels(), frame, 16).as_deref());
+            let shown =
+                put_on_screen(&pixels, whole, frame, &wave(0.4), &wave(0.0), &guide, reach(&photo.srgb_pixels(), frame, 16).as_deref());
             assert!(image::DynamicImage::ImageRgba8(written.srgb_pixels().into_owned()).into_rgb8() == shown, "a frame of {side} pixels");
             assert!(shown != pixels);
-            assert!(put_on_screen(&pixels, frame, &wave(0.4), &wave(0.4), &guide, None) == pixels);
+            assert!(put_on_screen(&pixels, whole, frame, &wave(0.4), &wave(0.4), &guide, None) == pixels);
         }
     }
 
     #[test]
     fn a_photo_without_colour_gets_none() {
         let wave = |phase: f32| -> Vec<f32> { (0..3 * 16 * 16).map(|i| (i as f32 * 0.21 + phase).sin() * 0.6).collect() };
-        let frame = Frame { centre: [60.0, 60.0], side: 110.0, angle: 0.2 };
+        let (frame, whole) = (Frame { centre: [60.0, 60.0], side: 110.0, angle: 0.2 }, [[0.0; 2], [120.0; 2]]);
         for (tint, colourless) in [(0, true), (1, true), (40, false)] {
             let grey = |x: u32, y: u32| (x + y) as u8 / 2 + (x * y % 50) as u8;
             let pixels = RgbImage::from_fn(120, 120, |x, y| image::Rgb([grey(x, y), grey(x, y), grey(x, y) + tint]));
@@ -482,7 +490,7 @@ mod tests {
                 assert!(out != pixels, "{upsampling:?}");
                 assert_eq!(spread(&out) <= Some(tint + 1), colourless, "{upsampling:?}, {tint}: {:?}", spread(&out));
             }
-            let shown = put_on_screen(&pixels, frame, &wave(0.4), &wave(0.0), &guide(&photo.srgb_pixels(), frame, 16), None);
+            let shown = put_on_screen(&pixels, whole, frame, &wave(0.4), &wave(0.0), &guide(&photo.srgb_pixels(), frame, 16), None);
             assert_eq!(spread(&shown) <= Some(tint + 1), colourless, "on the screen");
         }
     }

@@ -26,6 +26,7 @@ impl StudioApp {
             Command::CopyPicture => self.picture.shown().is_some(),
             Command::ZoomIn => self.picture.is_open() && self.picture.can_zoom_in(),
             Command::ZoomOut | Command::ZoomToFit => self.picture.is_zoomed(),
+            Command::ActualSize => self.picture.can_show_actual_size(),
             Command::Open | Command::OpenByPath | Command::OpenSample | Command::Paste => self.engine.is_some(),
             Command::AdjustFrame => self.photo.is_some() && !self.framing.is_adjusting(),
             Command::ClosePhoto => self.shelf.present().is_some(),
@@ -138,6 +139,7 @@ impl StudioApp {
             Command::ZoomIn => self.picture.zoom_in(),
             Command::ZoomOut => self.picture.zoom_out(),
             Command::ZoomToFit => self.picture.fit(),
+            Command::ActualSize => self.picture.show_actual_size(),
         }
     }
 

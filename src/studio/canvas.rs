@@ -85,7 +85,21 @@ impl StudioApp {
         let name = self.photo.as_ref().map_or("Picture", |photo| &photo.name);
         let hold_original = Self::holds_original(ui.ctx());
         self.picture.show(ui, name, hold_original);
+        self.look_closer(ui.ctx());
         self.framing.show_faces(ui, self.picture.place(), !self.recipe.is_changed())
+    }
+
+    /// Asks for what is seen at its own resolution, if it is enlarged.
+    fn look_closer(&mut self, ctx: &egui::Context) {
+        let (Some(engine), Some(photo)) = (&self.engine, self.shelf.present()) else { return };
+        if let Some(part) = self.picture.due_request(ctx) {
+            if engine.send(Request::LookCloser { photo, part }) {
+                self.picture.asked(part);
+            } else {
+                // So many requests wait that it is asked again later.
+                ctx.request_repaint_after(std::time::Duration::from_millis(100));
+            }
+        }
     }
 
     fn show_progress(&mut self, ui: &mut Ui, quality: Option<Quality>) {
@@ -126,11 +140,9 @@ impl StudioApp {
                 let ways = [Command::ShowEdited, Command::ShowSplit, Command::ShowSideBySide, Command::ShowDifference];
                 self.show_switch(ui, &ways, commands);
                 ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                    let zoom = format!("{:.0} %", self.picture.zoom() * 100.0);
-                    let fit = ui.add_enabled(self.picture.is_zoomed(), Button::new(zoom).frame(false));
-                    fit.widget_info(|| {
-                        WidgetInfo::labeled(Role::Button, self.picture.is_zoomed(), format!("Zoom, {:.0} %", self.picture.zoom() * 100.0))
-                    });
+                    let zoom = format!("{:.0} %", self.picture.scale() * 100.0);
+                    let fit = ui.add_enabled(self.picture.is_zoomed(), Button::new(&zoom).frame(false));
+                    fit.widget_info(|| WidgetInfo::labeled(Role::Button, self.picture.is_zoomed(), format!("Zoom, {zoom}")));
                     if fit.on_hover_text(Command::ZoomToFit.tooltip_with_shortcut(ui.ctx())).clicked() {
                         commands.push(Command::ZoomToFit);
                     }

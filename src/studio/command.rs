@@ -33,6 +33,7 @@ pub enum Command {
     ZoomIn,
     ZoomOut,
     ZoomToFit,
+    ActualSize,
     ShowHistory,
     Inspect,
     SystemTheme,
@@ -47,10 +48,10 @@ pub enum Command {
 }
 
 use Command::{
-    About, AdjustFrame, ChooseModel, ClosePhoto, CopyPicture, DarkTheme, FindCommand, GoExplore, GoInterpolate, GoPhoto, ImportModel,
-    Inspect, KeepSnapshot, LightTheme, Open, OpenByPath, OpenSample, Paste, Play, Quit, Redo, ReopenClosed, ResetAll, SaveAnimation,
-    SaveAs, SaveBetween, SaveStrip, ShowDifference, ShowEdited, ShowHistory, ShowModelCard, ShowSideBySide, ShowSplit, SwapEnds,
-    SystemTheme, Undo, ZoomIn, ZoomOut, ZoomToFit,
+    About, ActualSize, AdjustFrame, ChooseModel, ClosePhoto, CopyPicture, DarkTheme, FindCommand, GoExplore, GoInterpolate, GoPhoto,
+    ImportModel, Inspect, KeepSnapshot, LightTheme, Open, OpenByPath, OpenSample, Paste, Play, Quit, Redo, ReopenClosed, ResetAll,
+    SaveAnimation, SaveAs, SaveBetween, SaveStrip, ShowDifference, ShowEdited, ShowHistory, ShowModelCard, ShowSideBySide, ShowSplit,
+    SwapEnds, SystemTheme, Undo, ZoomIn, ZoomOut, ZoomToFit,
 };
 
 /// The menus, left to right. The inner slices are groups, with a line between them.
@@ -62,7 +63,7 @@ pub const MENUS: [(&str, &[&[Command]]); 5] = [
         &[
             &[GoPhoto, GoInterpolate, GoExplore],
             &[ShowEdited, ShowSplit, ShowSideBySide, ShowDifference],
-            &[ZoomIn, ZoomOut, ZoomToFit],
+            &[ZoomIn, ZoomOut, ZoomToFit, ActualSize],
             &[ShowHistory, Inspect],
             &[Play, SwapEnds],
             &[SystemTheme, LightTheme, DarkTheme],
@@ -73,7 +74,7 @@ pub const MENUS: [(&str, &[&[Command]]); 5] = [
 ];
 
 impl Command {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Open,
         OpenByPath,
         OpenSample,
@@ -102,6 +103,7 @@ impl Command {
         ZoomIn,
         ZoomOut,
         ZoomToFit,
+        ActualSize,
         ShowHistory,
         Inspect,
         SystemTheme,
@@ -147,6 +149,7 @@ impl Command {
             Inspect => "From noise to picture…",
             ShowHistory => "History strip",
             ZoomToFit => "Zoom to fit",
+            ActualSize => "Actual size",
             SystemTheme => "Colours as the system",
             LightTheme => "Light colours",
             DarkTheme => "Dark colours",
@@ -176,7 +179,7 @@ impl Command {
             KeepSnapshot => "Keep this edit of the photo, to come back to it",
             AdjustFrame => "Set by hand which part of the photo is edited",
             ResetAll => "Set every slider back to 0",
-            CopyPicture => "Put the edited picture on the clipboard",
+            CopyPicture => "Put the edited picture on the clipboard, at the size of a screen",
             Paste => "Open the picture or the path on the clipboard",
             FindCommand => "Type what you want to do",
             GoPhoto => "Edit a photo with sliders",
@@ -191,6 +194,7 @@ impl Command {
             Inspect => "Show every step of the decode, and the gap that the mean shift fills",
             ShowHistory => "Show the steps of the edit as pictures",
             ZoomToFit => "Show the whole picture",
+            ActualSize => "Show one pixel of the screen for each of the photo's",
             SystemTheme => "Light or dark, as the system is set",
             LightTheme => "Always light",
             DarkTheme => "Always dark",
@@ -241,6 +245,7 @@ impl Command {
             ZoomIn => ctrl(Key::Plus),
             ZoomOut => ctrl(Key::Minus),
             ZoomToFit => ctrl(Key::Num0),
+            ActualSize => ctrl(Key::Num5),
             Play => plain(Key::F5),
             SwapEnds => shift(Key::F5),
             LightTheme => plain(Key::F7),

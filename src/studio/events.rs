@@ -99,7 +99,7 @@ impl StudioApp {
                 self.set_kept(kept);
                 self.inspector.forget();
                 self.render(Quality::Final);
-                self.picture.open(ctx, original, self.generation);
+                self.picture.open(ctx, original, [width, height], self.generation);
                 self.go_on_restoring(id);
             }
             Event::NotOpened(id) => {
@@ -139,6 +139,11 @@ impl StudioApp {
                 let is_present = generation == self.generation && quality == Quality::Final;
                 if self.picture.offer(ctx, Shown { generation, quality }, image.clone()) && is_present {
                     self.keep_look(ctx, &image);
+                }
+            }
+            Event::CloseUp { photo, close_up } => {
+                if self.shelf.present() == Some(photo) {
+                    self.picture.take_close_up(ctx, close_up);
                 }
             }
             Event::Between { generation, share, quality, image } => self.interpolate.take_picture(ctx, generation, share, quality, image),

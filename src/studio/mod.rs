@@ -8,7 +8,7 @@
 //!
 //! The areas and their parts:
 //!
-//! - [`top_bar`]. [`canvas`]: the picture's area. [`picture`]: before and after. [`frame`]: which face, and the frame by hand.
+//! - [`top_bar`]. [`canvas`]: the picture's area. [`picture`]: before and after. [`close_up`]: it zoomed in. [`frame`]: which face, and the frame by hand.
 //! - [`sliders`]: the panel. [`shelf`]: the open photos.
 //! - [`interpolation`]: the view between two photos. [`explore`]: made-up faces. [`inspector`]: from noise to picture.
 //! - [`find_command`]: the command palette. [`about`]: boxes about program and model. [`models`]: what models there are.
@@ -21,6 +21,7 @@
 pub mod about;
 mod actions;
 mod canvas;
+mod close_up;
 mod closing;
 pub mod command;
 mod dragging;
@@ -60,6 +61,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceChoice;
 use crate::editing::Recipe;
+use crate::engine::close_up::Part;
 use crate::engine::{Engine, Job, ModelCard, PhotoId};
 use about::About;
 use command::Command;
@@ -404,6 +406,11 @@ impl StudioApp {
     /// Which decode is on the screen; `None` while it is the original.
     pub fn shown(&self) -> Option<Shown> {
         self.picture.shown()
+    }
+
+    /// The part of the photo that is shown at its own resolution, in its pixels, if there is one with the edit on the screen.
+    pub fn close_up(&self) -> Option<Part> {
+        self.picture.close_up()
     }
 
     /// The generation of the last picture that was asked for.

@@ -9,8 +9,10 @@ use egui::{
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use super::close_up::{Closer, Look};
 use super::tokens::{Palette, on_picture, radius, space};
 use crate::engine::Quality;
+use crate::engine::close_up::{CloseUp, Part};
 
 /// How before and after are shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +62,17 @@ pub struct Picture {
     pan: Vec2,
     /// Where the original, or else the edited picture, was drawn last.
     place: Option<Place>,
+    /// The photo's own size, in pixels.
+    size: Vec2,
+    /// Pixels of the screen for each of the photo's, where all of it is seen.
+    fitted_scale: f32,
+    closer: Closer,
 }
 
+/// How much larger than the whole picture any photo can be seen,
 const MAX_ZOOM: f32 = 8.0;
+/// and at least as many pixels of the screen for each of its own.
+const MAX_SCALE: f32 = 2.0;
 const ZOOM_STEP: f32 = 1.25;
 /// Where the divider starts.
 const MIDDLE: f32 = 0.5;
@@ -85,13 +95,17 @@ impl Default for Picture {
             zoom: 1.0,
             pan: Vec2::ZERO,
             place: None,
+            size: Vec2::ZERO,
+            fitted_scale: 1.0,
+            closer: Closer::default(),
         }
     }
 }
 
 impl Picture {
-    /// Shows a newly opened photo. Pictures of a generation before `oldest` are not for it.
-    pub fn open(&mut self, ctx: &egui::Context, original: Arc<RgbImage>, oldest: u64) {
+    /// Shows a newly opened photo, `size` pixels wide and high. Pictures of a generation before `oldest` are not for it.
+    pub fn open(&mut self, ctx: &egui::Context, original: Arc<RgbImage>, size: [u32; 2], oldest: u64) {
+        self.size = size.map(|side| side as f32).into();
         self.before = Some(texture(ctx, "before", &original, TextureOptions::LINEAR));
         self.original = Some(original);
         self.forget_edits(oldest);
@@ -104,6 +118,7 @@ impl Picture {
         self.pixels = None;
         self.shown = None;
         self.oldest = oldest;
+        self.closer = Closer::default();
     }
 
     /// Takes a decoded picture unless a newer or better one is shown already.
@@ -155,14 +170,44 @@ impl Picture {
         self.zoom_about(1.0 / ZOOM_STEP, Vec2::ZERO);
     }
 
+    /// One pixel of the screen for each of the photo's.
+    pub fn show_actual_size(&mut self) {
+        self.zoom_about(1.0 / self.scale(), Vec2::ZERO);
+    }
+
+    /// Whether that is closer than the whole picture, and not what is seen already.
+    pub fn can_show_actual_size(&self) -> bool {
+        self.is_open() && self.fitted_scale < 1.0 && (self.scale() - 1.0).abs() > 1e-3
+    }
+
+    /// Pixels of the screen for each of the photo's.
+    pub fn scale(&self) -> f32 {
+        self.fitted_scale * self.zoom
+    }
+
+    /// Takes a part of the present photo at its own resolution.
+    pub fn take_close_up(&mut self, ctx: &egui::Context, close_up: CloseUp) {
+        self.closer.take(ctx, close_up, self.oldest);
+    }
+
+    /// What the engine is to be asked for, as the picture was drawn last: a part to show at its own resolution, or no longer any.
+    /// [`Picture::asked`] tells that it was.
+    pub fn due_request(&mut self, ctx: &egui::Context) -> Option<Option<Part>> {
+        self.closer.due_request(ctx)
+    }
+
+    pub fn asked(&mut self, part: Option<Part>) {
+        self.closer.asked(part);
+    }
+
+    /// The part that is shown at its own resolution, if there is one with the edit that is on the screen.
+    pub fn close_up(&self) -> Option<Part> {
+        self.closer.part(self.shown)
+    }
+
     pub fn fit(&mut self) {
         self.zoom = 1.0;
         self.pan = Vec2::ZERO;
-    }
-
-    /// 1 = the whole picture.
-    pub fn zoom(&self) -> f32 {
-        self.zoom
     }
 
     pub fn is_zoomed(&self) -> bool {
@@ -170,12 +215,16 @@ impl Picture {
     }
 
     pub fn can_zoom_in(&self) -> bool {
-        self.zoom < MAX_ZOOM
+        self.zoom < self.max_zoom()
+    }
+
+    fn max_zoom(&self) -> f32 {
+        MAX_ZOOM.max(MAX_SCALE / self.fitted_scale)
     }
 
     /// Zooms so that the point `from_middle` (in points, from the area's middle) stays where it is.
     fn zoom_about(&mut self, factor: f32, from_middle: Vec2) {
-        let zoom = (self.zoom * factor).clamp(1.0, MAX_ZOOM);
+        let zoom = (self.zoom * factor).clamp(1.0, self.max_zoom());
         self.pan = from_middle - (from_middle - self.pan) * (zoom / self.zoom);
         self.zoom = zoom;
     }
@@ -184,8 +233,6 @@ impl Picture {
     pub fn show(&mut self, ui: &mut Ui, name: &str, hold_original: bool) {
         let area = ui.available_rect_before_wrap();
         let Some(before) = self.before.clone() else { return };
-        // Until the first decode arrives the original stands in for it.
-        let after = self.after.clone().unwrap_or_else(|| before.clone());
         let cells = match self.compare {
             Compare::SideBySide => {
                 let gap = space::M / 2.0;
@@ -201,31 +248,49 @@ impl Picture {
         self.navigate(ui, &response, &cells, fitted);
         let held = hold_original || (response.is_pointer_button_down_on() && !self.is_zoomed() && ui.input(|i| i.pointer.primary_down()));
 
+        self.fitted_scale = fitted.x * ui.pixels_per_point() / self.size.x.max(1.0);
         let (pan, size) = (self.pan, fitted * self.zoom);
         let place = |cell: &Rect| Rect::from_center_size(cell.center() + pan, size);
-        self.place = Some(Place { whole: place(&cells[0]), seen: cells[0] });
+        let whole = Place { whole: place(&cells[0]), seen: cells[0] };
+        self.place = Some(whole);
+        self.closer.look(ui, whole, self.size, before.size_vec2());
         match self.compare {
             Compare::SideBySide => {
-                paint(ui, &cells[0], place(&cells[0]), &before, "Original");
-                let (texture, chip) = if held { (&before, "Original") } else { (&after, "Edited") };
-                paint(ui, &cells[1], place(&cells[1]), texture, chip);
+                self.draw(ui, &cells[0], place(&cells[0]), Look::Before, "Original");
+                let (look, chip) = if held { (Look::Before, "Original") } else { (Look::After, "Edited") };
+                self.draw(ui, &cells[1], place(&cells[1]), look, chip);
             }
-            Compare::Edited | Compare::Split | Compare::Difference if held => paint(ui, &area, place(&area), &before, "Original"),
-            Compare::Edited => paint(ui, &area, place(&area), &after, ""),
+            Compare::Edited | Compare::Split | Compare::Difference if held => self.draw(ui, &area, place(&area), Look::Before, "Original"),
+            Compare::Edited => self.draw(ui, &area, place(&area), Look::After, ""),
             Compare::Difference => {
-                let texture = self.difference_texture(ui.ctx()).unwrap_or(before);
-                paint(ui, &area, place(&area), &texture, "Difference");
+                self.draw(ui, &area, place(&area), Look::Difference, "Difference");
             }
             Compare::Split => {
                 let rect = place(&area);
                 let seen = rect.intersect(area);
                 let x = self.show_divider(ui, rect, seen);
-                paint(ui, &area.with_min_x(x), rect, &after, "");
-                paint(ui, &area.with_max_x(x), rect, &before, "");
+                self.draw(ui, &area.with_min_x(x), rect, Look::After, "");
+                self.draw(ui, &area.with_max_x(x), rect, Look::Before, "");
                 chip(ui, &seen.with_max_x(x), Align2::LEFT_TOP, "Original");
                 chip(ui, &seen.with_min_x(x), Align2::RIGHT_TOP, "Edited");
                 paint_divider(ui, x, seen);
             }
+        }
+    }
+
+    /// Draws the photo at `rect` into `cell`, as sharp as there is, under a caption.
+    fn draw(&mut self, ui: &Ui, cell: &Rect, rect: Rect, look: Look, label: &str) {
+        let texture = match look {
+            Look::Before => None,
+            Look::After => self.after.clone(),
+            Look::Difference => self.difference_texture(ui.ctx()),
+        };
+        // Until the first decode arrives the original stands in for it.
+        let Some(texture) = texture.or_else(|| self.before.clone()) else { return };
+        paint(ui, cell, rect, &texture, "");
+        self.closer.paint(ui, cell, rect, self.size, look, self.shown);
+        if !label.is_empty() {
+            chip(ui, &rect.intersect(*cell), Align2::LEFT_TOP, label);
         }
     }
 
@@ -326,7 +391,7 @@ pub(super) fn texture(ctx: &egui::Context, name: &str, image: &RgbImage, options
 const DIFFERENCE_GAIN: i32 = 3;
 
 /// Grey where nothing changed; lighter and darker where the edit is, three times as strong.
-fn difference(original: &RgbImage, edited: &RgbImage) -> RgbImage {
+pub(super) fn difference(original: &RgbImage, edited: &RgbImage) -> RgbImage {
     let mut out = original.clone();
     for (out, edited) in out.iter_mut().zip(edited.iter()) {
         *out = (128 + DIFFERENCE_GAIN * (i32::from(*edited) - i32::from(*out))).clamp(0, 255) as u8;
@@ -390,7 +455,7 @@ mod tests {
     fn pictures_never_go_back() {
         let ctx = egui::Context::default();
         let mut picture = Picture::default();
-        picture.open(&ctx, image(), 5);
+        picture.open(&ctx, image(), [8, 8], 5);
         let mut offer = |generation, quality| picture.offer(&ctx, Shown { generation, quality }, image());
         assert!(!offer(4, Quality::Final), "of the photo before");
         assert!(offer(5, Quality::Preview));

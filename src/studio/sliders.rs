@@ -342,8 +342,10 @@ fn paint_lock(painter: &Painter, centre: Pos2, closed: bool, colour: Color32) {
 /// The slider proper. egui fills from the left end; here the middle is zero, so rail and handle are drawn over again.
 fn show_rail(ui: &mut Ui, value: &mut f32, width: f32) -> Response {
     let before = *value;
+    let palette = Palette::of(ui.visuals());
     let response = ui
         .scope(|ui| {
+            ui.visuals_mut().widgets.inactive.bg_fill = palette.rail;
             ui.spacing_mut().slider_width = width;
             ui.spacing_mut().interact_size.y = 18.0;
             let slider = Slider::new(value, -RANGE..=RANGE).clamping(SliderClamping::Never).step_by(1.0).show_value(false);
@@ -358,7 +360,6 @@ fn show_rail(ui: &mut Ui, value: &mut f32, width: f32) -> Response {
     if !ui.is_rect_visible(response.rect) {
         return response;
     }
-    let palette = Palette::of(ui.visuals());
     let rect = response.rect;
     let handle = rect.height() / 2.5;
     let x = |value: f32| lerp(rect.left() + handle..=rect.right() - handle, ((value + RANGE) / (2.0 * RANGE)).clamp(0.0, 1.0));
@@ -367,7 +368,7 @@ fn show_rail(ui: &mut Ui, value: &mut f32, width: f32) -> Response {
     let fill = if live { palette.accent } else { palette.control_active };
     let thickness = ui.spacing().slider_rail_height;
     let painter = ui.painter();
-    painter.line_segment([zero - vec2(0.0, 5.0), zero + vec2(0.0, 5.0)], Stroke::new(1.0, palette.control_active));
+    painter.line_segment([zero - vec2(0.0, 5.0), zero + vec2(0.0, 5.0)], Stroke::new(1.0, palette.rail));
     if *value != 0.0 {
         painter.line_segment([zero, at], Stroke::new(thickness, fill));
     }
@@ -377,7 +378,7 @@ fn show_rail(ui: &mut Ui, value: &mut f32, width: f32) -> Response {
     let ring = match (response.has_focus(), live && (held || *value != 0.0)) {
         (true, _) => Stroke::new(3.0, palette.accent),
         (false, true) => Stroke::new(2.0, fill),
-        (false, false) => Stroke::new(1.0, palette.control_active),
+        (false, false) => Stroke::new(1.0, palette.rail),
     };
     painter.circle(at, handle, knob, ring);
     response

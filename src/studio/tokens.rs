@@ -55,10 +55,12 @@ pub struct Palette {
     pub canvas: Color32,
     /// Bars and panels.
     pub panel: Color32,
-    /// Buttons and rails at rest.
+    /// Buttons at rest.
     pub control: Color32,
     pub control_hovered: Color32,
     pub control_active: Color32,
+    /// What a slider's handle runs along, and the ring of the handle at rest.
+    pub rail: Color32,
     /// Text fields.
     pub field: Color32,
     /// Notices, menus, tooltips.
@@ -99,6 +101,7 @@ impl Palette {
         control: Color32::from_rgb(47, 50, 56),
         control_hovered: Color32::from_rgb(58, 62, 69),
         control_active: Color32::from_rgb(70, 75, 84),
+        rail: Color32::from_rgb(66, 70, 78),
         field: Color32::from_rgb(19, 20, 23),
         raised: Color32::from_rgb(36, 38, 43),
         switch: Color32::from_rgb(19, 20, 23),
@@ -119,6 +122,7 @@ impl Palette {
         control: Color32::from_rgb(231, 233, 237),
         control_hovered: Color32::from_rgb(220, 223, 228),
         control_active: Color32::from_rgb(206, 210, 217),
+        rail: Color32::from_rgb(182, 187, 196),
         field: Color32::from_rgb(255, 255, 255),
         raised: Color32::from_rgb(255, 255, 255),
         switch: Color32::from_rgb(213, 216, 222),

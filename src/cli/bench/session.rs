@@ -10,6 +10,7 @@ use image::imageops::{self, FilterType};
 use super::{BenchError, line, machine, time_line};
 use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe};
+use crate::engine::close_up::Part;
 use crate::engine::edit::{EditError, Editor};
 use crate::engine::{Engine, Event, Opening, PhotoId, Quality, RenderRequest, Request};
 use crate::memory;
@@ -86,6 +87,13 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     wait(&engine, |e| matches!(e, Event::LatentsReady))?;
     picture(30, Quality::Final)?;
     time_line("Drag to preview, large photo", drag(31)?);
+    let (size, middle) = ([1400, 1000], [large.width(), large.height()].map(|side| side / 2));
+    let at = [0, 1].map(|k| middle[k].saturating_sub(size[k] / 2));
+    engine.send(Request::LookCloser { photo: photo.get(), part: Some(Part { at, size, scale: 1.0 }) });
+    let start = Instant::now();
+    wait(&engine, |e| matches!(e, Event::CloseUp { .. }))?;
+    time_line("  zoomed in to its pixels", start.elapsed());
+    time_line("  drag to preview there", drag(51)?);
     Ok(editor)
 }
 

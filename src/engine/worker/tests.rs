@@ -11,6 +11,7 @@ use crate::checkpoint::import::{ImportOptions, import};
 use crate::device::DeviceChoice;
 use crate::diffusion::Inversion;
 use crate::editing::{Crop, Recipe, Sidecar, sidecar};
+use crate::engine::close_up::{CloseUp, Part};
 use crate::engine::edit::{Decode, Editor, InterpolationPath};
 use crate::engine::exploration::{SampleRequest, SampleSource};
 use crate::engine::inspection::InspectRequest;
@@ -152,6 +153,52 @@ fn a_final_picture_that_is_on_the_screen_is_not_decoded_again() {
     let other = render(4, 90.0, Quality::Final);
     assert!(Arc::ptr_eq(&preview, &end), "the same picture, not another one like it");
     assert!(*end != *other, "another edit is another picture");
+}
+
+#[test]
+fn a_part_that_is_looked_at_closely_is_what_is_written() {
+    let (engine, folder) = start();
+    let pixels = RgbImage::from_fn(2000, 1600, |x, y| image::Rgb([(x / 9) as u8, (y / 8) as u8, ((x * y / 700) % 256) as u8]));
+    engine.send(open_first(Box::new(Photo::from_image(DynamicImage::ImageRgb8(pixels.clone()), "large").unwrap())));
+    until(&engine, |e| matches!(e, Event::LatentsReady));
+    let look = |part: Option<Part>| engine.send(Request::LookCloser { photo: FIRST, part });
+    let close_up = |events: Vec<Event>| {
+        let close_up = events.into_iter().rev().find_map(|e| if let Event::CloseUp { close_up, .. } = e { Some(close_up) } else { None });
+        close_up.expect("a part of the photo")
+    };
+    let cut =
+        |image: &RgbImage, part: Part| image::imageops::crop_imm(image, part.at[0], part.at[1], part.size[0], part.size[1]).to_image();
+    let part = Part { at: [300, 200], size: [700, 500], scale: 1.0 };
+
+    // A picture that is there already comes with it, and every later one.
+    engine.render(RenderRequest { photo: FIRST, generation: 1, recipe: recipe(60.0), quality: Quality::Final });
+    until(&engine, |e| shows(e, 1, Quality::Final));
+    look(Some(part));
+    let first = close_up(until(&engine, |e| matches!(e, Event::CloseUp { .. })));
+    assert!(*first.before == cut(&pixels, part));
+    assert!(first.edit.is_some_and(|(generation, quality, _)| (generation, quality) == (1, Quality::Final)));
+    engine.render(RenderRequest { photo: FIRST, generation: 2, recipe: recipe(-80.0), quality: Quality::Final });
+    let CloseUp { edit: Some((2, Quality::Final, edited)), .. } = close_up(until(&engine, |e| shows(e, 2, Quality::Final))) else {
+        panic!("the part comes before the picture")
+    };
+    let path = folder.path().join("edited.png");
+    engine.send(export(&path, recipe(-80.0)));
+    until(&engine, |e| matches!(e, Event::Exported { .. }));
+    let written = cut(&image::open(&path).unwrap().into_rgb8(), part);
+    assert!(written != cut(&pixels, part), "the edit reaches this part");
+    let furthest = written.iter().zip(edited.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(furthest <= Some(1), "{furthest:?} of 255 levels, where rounding is one");
+
+    // What is further away takes no more pixels than are seen, and what lies beyond the photo is left out.
+    look(Some(Part { at: [1800, 0], size: [900, 1600], scale: 0.5 }));
+    let away = close_up(until(&engine, |e| matches!(e, Event::CloseUp { .. })));
+    assert_eq!((away.part.size, away.before.dimensions()), ([200, 1600], (100, 800)));
+    for nothing in [Part { at: [5000, 0], ..part }, Part { size: [0, 10], ..part }, Part { scale: 0.0, ..part }] {
+        look(Some(nothing));
+        engine.render(RenderRequest { photo: FIRST, generation: 3, recipe: recipe(-80.0), quality: Quality::Final });
+        let events = until(&engine, |e| shows(e, 3, Quality::Final));
+        assert!(!events.iter().any(|e| matches!(e, Event::CloseUp { .. })), "{nothing:?}");
+    }
 }
 
 /// On the model that comes along: the tiny one's first step knows next to nothing.
