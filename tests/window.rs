@@ -389,13 +389,20 @@ fn a_large_photo_is_sharp_when_it_is_zoomed_in() {
     // It goes with every picture, in every way to compare.
     window.set("Smile", "Smiling", 60.0);
     window.until_refined();
-    for key in [Key::Num2, Key::Num3, Key::Num4, Key::Num1] {
+    window.until("the part", |app| app.close_up() == Some(part));
+    // Two pictures side by side are smaller ones, with more of the photo in each.
+    for (key, scale) in [(Key::Num2, 1.0), (Key::Num3, 0.5), (Key::Num4, 1.0), (Key::Num1, 1.0)] {
         window.press(Modifiers::COMMAND, key);
-        window.until("the part", |app| app.close_up().is_some());
+        window.until("the part", |app| app.close_up().is_some_and(|part| (part.scale - scale).abs() < 0.1));
     }
     // And is another one elsewhere, and none any more when all of the photo is seen.
     window.press(Modifiers::COMMAND, Key::Minus);
-    window.until("a larger part", |app| app.close_up().is_some_and(|other| other.scale < 1.0 && other.size > part.size));
+    window.until("a larger part", |app| app.close_up().is_some_and(|other| other.scale < 1.0 && other.size[0] > part.size[0]));
+    window.press(Modifiers::COMMAND, Key::Num5);
+    window.until("all of its pixels", |app| app.close_up().is_some_and(|other| other.scale == 1.0));
+    window.press(Modifiers::COMMAND, Key::T);
+    window.until("the part beside the frame", |app| app.close_up().is_some_and(|other| other.scale == 1.0));
+    window.press(Modifiers::NONE, Key::Escape);
     window.press(Modifiers::COMMAND, Key::Num0);
     window.until("the whole", |app| app.close_up().is_none());
     assert_eq!(window.app().notices().count(), 0);

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use image::{RgbImage, imageops};
+use image::imageops::FilterType;
+use image::{DynamicImage, RgbImage};
 
 use super::Quality;
 use crate::photo::{Frame, Photo};
@@ -45,21 +46,30 @@ impl Part {
 
     /// The photo's pixels there, at most as many as are wanted. The part must lie inside.
     pub(super) fn cut(&self, photo: &Photo) -> RgbImage {
-        let [width, height] = self.size;
-        let pixels = photo.srgb(self.at[0], self.at[1], width, height);
+        let ([x, y], [width, height]) = (self.at, self.size);
         if self.scale == 1.0 {
-            return pixels;
+            return photo.srgb(x, y, width, height);
         }
-        let [width, height] = self.size.map(|length| ((f64::from(length) * self.scale).round() as u32).max(1));
-        imageops::thumbnail(&pixels, width, height)
+        // Before its colours are converted: of a large photo there are far fewer to convert then.
+        let size = self.size.map(|length| ((f64::from(length) * self.scale).round() as u32).max(1));
+        let pixels = DynamicImage::from(photo.pixels.crop(x, y, width, height));
+        // Means over whole pixels are fast, and good enough for fewer than half of them.
+        let pixels = if 2 * size[0] < width && 2 * size[1] < height {
+            pixels.thumbnail_exact(size[0], size[1])
+        } else {
+            pixels.resize_exact(size[0], size[1], FilterType::Triangle)
+        };
+        let part = photo.with_pixels(pixels.into());
+        part.srgb(0, 0, size[0], size[1])
     }
 
-    /// A frame of the photo, and the photo's own upper left and lower right corner, in the pixels of a cut that is `width` pixels wide.
-    pub(super) fn place(&self, frame: Frame, photo: &Photo, width: u32) -> (Frame, [[f64; 2]; 2]) {
-        let scale = f64::from(width) / f64::from(self.size[0]);
+    /// A frame of the photo, and the photo's own upper left and lower right corner, in the pixels of a cut of this width and height.
+    pub(super) fn place(&self, frame: Frame, photo: &Photo, (width, height): (u32, u32)) -> (Frame, [[f64; 2]; 2]) {
+        // They differ by what their lengths were rounded.
+        let scales = [f64::from(width) / f64::from(self.size[0]), f64::from(height) / f64::from(self.size[1])];
         let at = self.at.map(f64::from);
-        let seen = |point: [f64; 2]| [0, 1].map(|k| (point[k] - at[k]) * scale);
-        let frame = Frame { centre: seen(frame.centre), side: frame.side * scale, ..frame };
+        let seen = |point: [f64; 2]| [0, 1].map(|k| (point[k] - at[k]) * scales[k]);
+        let frame = Frame { centre: seen(frame.centre), side: frame.side * scales[0], ..frame };
         (frame, [seen([0.0; 2]), seen([photo.width(), photo.height()].map(f64::from))])
     }
 }

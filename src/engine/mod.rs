@@ -70,8 +70,9 @@ pub enum Request {
     Close(PhotoId),
     /// Read a photo again, under another frame. Answered by [`Event::Reframed`].
     Reframe { photo: PhotoId, frame: Frame },
-    /// Show this part of the present photo at its own resolution beside every picture from now on, or none. Answered by
-    /// [`Event::CloseUp`]; ended when another photo, frame or model takes its place.
+    /// Show this part of the present photo at its own resolution from now on, or none. Answered by [`Event::CloseUp`] unless the photo is
+    /// no longer the present one or has no such part, and again before every picture; ended when another photo, frame or model takes its
+    /// place.
     LookCloser { photo: PhotoId, part: Option<Part> },
     /// Make faces up, in place of any grid under way.
     Sample(SampleRequest),
@@ -221,7 +222,7 @@ pub enum Event {
         image: Arc<RgbImage>,
         step: Duration,
     },
-    /// The part of a photo that is looked at closely. Comes before the picture of the same edit.
+    /// The part of a photo that is looked at closely: as an answer, and before every picture of the photo.
     CloseUp {
         photo: PhotoId,
         close_up: CloseUp,

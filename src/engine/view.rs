@@ -69,7 +69,7 @@ struct Canvas<'a> {
 struct Base {
     settings: Settings,
     /// `[3, size, size]` in [-1, 1].
-    picture: Vec<f32>,
+    picture: Arc<[f32]>,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ struct Last {
     recipe: Recipe,
     settings: Settings,
     picture: Arc<RgbImage>,
-    edited: Arc<[f32]>,
+    edit: Decoded,
 }
 
 /// A part of the photo that is looked at closely.
@@ -94,20 +94,20 @@ struct Close {
     whole: [[f64; 2]; 2],
 }
 
-/// How an edit decodes.
-#[derive(Debug, Clone, Copy)]
-struct Decoded<P> {
-    settings: Settings,
-    keep_background: bool,
-    /// `[3, size, size]` in [-1, 1].
-    picture: P,
+/// How an edit decodes, and the photo without it: each `[3, size, size]` in [-1, 1].
+#[derive(Debug, Clone)]
+struct Decoded {
+    edited: Arc<[f32]>,
+    /// `None` as long as it is not known.
+    base: Option<Arc<[f32]>>,
     size: u32,
+    keep_background: bool,
 }
 
 /// An edit that the window is given a picture of.
 #[derive(Debug)]
 struct ShownEdit {
-    edit: Decoded<Arc<[f32]>>,
+    edit: Decoded,
     /// Set by [`View::shown_as`].
     told: Option<(u64, Quality)>,
 }
@@ -222,15 +222,19 @@ impl View {
         let whole = self.whole(recipe, settings)?;
         let draft: Arc<[f32]> =
             whole.picture.iter().zip(first.iter().zip(&whole.first)).map(|(picture, (now, then))| picture + now - then).collect();
-        let picture = self.show(settings, recipe.keep_background, &draft, size);
-        let edit = Decoded { settings, keep_background: recipe.keep_background, picture: draft, size };
+        let edit = self.decoded(settings, recipe.keep_background, draft, size);
+        let picture = self.picture(&edit);
         self.shown = Some(ShownEdit { edit, told: None });
         Some(picture)
     }
 
     /// How the unedited photo decodes with these settings, if that is known: `[3, size, size]` in [-1, 1].
     pub fn base(&self, settings: Settings) -> Option<&[f32]> {
-        self.bases.iter().find(|base| base.settings == settings).map(|base| &*base.picture)
+        self.shared_base(settings).map(|base| &**base)
+    }
+
+    fn shared_base(&self, settings: Settings) -> Option<&Arc<[f32]>> {
+        self.bases.iter().find(|base| base.settings == settings).map(|base| &base.picture)
     }
 
     /// The unedited frame, [`SIDE`] pixels wide and high.
@@ -241,7 +245,7 @@ impl View {
     /// Keeps how the unedited photo decodes: `[3, size, size]` in [-1, 1].
     pub fn set_base(&mut self, settings: Settings, picture: Vec<f32>) {
         self.bases.retain(|base| base.settings != settings);
-        self.bases.push(Base { settings, picture });
+        self.bases.push(Base { settings, picture: picture.into() });
         if self.bases.len() > BASES {
             self.bases.remove(0);
         }
@@ -253,11 +257,8 @@ impl View {
     }
 
     /// That picture is shown again.
-    pub fn show_last(&mut self, size: u32) {
-        self.shown = self.last.as_ref().map(|Last { recipe, settings, edited, .. }| {
-            let edit = Decoded { settings: *settings, keep_background: recipe.keep_background, picture: edited.clone(), size };
-            ShownEdit { edit, told: None }
-        });
+    pub fn show_last(&mut self) {
+        self.shown = self.last.as_ref().map(|last| ShownEdit { edit: last.edit.clone(), told: None });
     }
 
     /// The picture that was made last is given to the window now.
@@ -271,7 +272,7 @@ impl View {
     pub fn look_closer(&mut self, photo: &Arc<Photo>, photo_frame: Frame, part: Option<Part>) {
         self.close = part.and_then(|part| part.within([photo.width(), photo.height()])).map(|part| {
             let (photo, pixels) = (photo.clone(), Arc::new(part.cut(photo)));
-            let (frame, whole) = part.place(photo_frame, &photo, pixels.width());
+            let (frame, whole) = part.place(photo_frame, &photo, pixels.dimensions());
             Close { part, photo, photo_frame, pixels, frame, whole }
         });
     }
@@ -283,7 +284,7 @@ impl View {
         let canvas = Canvas { pixels, frame: *frame, whole: *whole, source: (photo, *photo_frame), around: &self.around_photo };
         let edit = self.shown.as_ref().and_then(|shown| {
             let (generation, quality) = shown.told?;
-            let picture = self.put(&canvas, &shown.edit)?;
+            let picture = put(&canvas, &shown.edit)?;
             Some((generation, quality, Arc::new(picture)))
         });
         Some(CloseUp { part: close.part, before: close.pixels.clone(), edit })
@@ -291,30 +292,41 @@ impl View {
 
     /// As [`View::show`], and remembered.
     pub fn show_edit(&mut self, recipe: Recipe, settings: Settings, edited: &[f32], size: u32) -> Arc<RgbImage> {
-        let picture = Arc::new(self.show(settings, recipe.keep_background, edited, size));
-        self.last = Some(Last { recipe, settings, picture: picture.clone(), edited: edited.into() });
-        self.show_last(size);
+        let edit = self.decoded(settings, recipe.keep_background, edited.into(), size);
+        let picture = Arc::new(self.picture(&edit));
+        self.last = Some(Last { recipe, settings, picture: picture.clone(), edit });
+        self.show_last();
         picture
     }
 
     /// The photo with an edit in it, in all of its frame or in the person only. `edited` is `[3, size, size]` in [-1, 1]; without a base for
     /// its settings the photo itself.
     pub fn show(&self, settings: Settings, keep_background: bool, edited: &[f32], size: u32) -> RgbImage {
-        let whole = [[0.0; 2], [self.pixels.width(), self.pixels.height()].map(f64::from)];
-        let edit = Decoded { settings, keep_background, picture: edited, size };
-        let (pixels, frame, source) = (&self.pixels, self.frame, (&self.photo, self.frame));
-        self.put(&Canvas { pixels, frame, whole, source, around: &self.around }, &edit).unwrap_or_else(|| (*self.pixels).clone())
+        self.picture(&self.decoded(settings, keep_background, edited.into(), size))
     }
 
-    /// Puts an edit into a picture; `None` without a base for its settings.
-    fn put(&self, canvas: &Canvas, edit: &Decoded<impl AsRef<[f32]>>) -> Option<RgbImage> {
-        let base = self.base(edit.settings)?;
-        let (Surroundings { guide, reach }, (photo, frame)) = (canvas.around, canvas.source);
-        let guide = guide.get_or_init(|| paste::guide(&photo.srgb_pixels(), frame, edit.size));
-        let reach = || reach.get_or_init(|| person::reach(&photo.srgb_pixels(), frame, edit.size)).as_deref();
-        let reach = edit.keep_background.then(reach).flatten();
-        Some(paste::put_on_screen(canvas.pixels, canvas.whole, canvas.frame, edit.picture.as_ref(), base, guide, reach))
+    fn decoded(&self, settings: Settings, keep_background: bool, edited: Arc<[f32]>, size: u32) -> Decoded {
+        Decoded { edited, base: self.shared_base(settings).cloned(), size, keep_background }
     }
+
+    fn picture(&self, edit: &Decoded) -> RgbImage {
+        let whole = [[0.0; 2], [self.pixels.width(), self.pixels.height()].map(f64::from)];
+        let (pixels, frame, source) = (&self.pixels, self.frame, (&self.photo, self.frame));
+        put(&Canvas { pixels, frame, whole, source, around: &self.around }, edit).unwrap_or_else(|| (*self.pixels).clone())
+    }
+}
+
+/// Puts an edit into a picture; `None` without a base.
+fn put(canvas: &Canvas, edit: &Decoded) -> Option<RgbImage> {
+    let base = edit.base.as_ref()?;
+    let (Surroundings { guide, reach }, (photo, frame)) = (canvas.around, canvas.source);
+    // Made once for both, if at all: it may be a conversion of all colours.
+    let srgb = OnceCell::new();
+    let srgb = || srgb.get_or_init(|| photo.srgb_pixels());
+    let guide = guide.get_or_init(|| paste::guide(srgb(), frame, edit.size));
+    let reach = || reach.get_or_init(|| person::reach(srgb(), frame, edit.size)).as_deref();
+    let reach = edit.keep_background.then(reach).flatten();
+    Some(paste::put_on_screen(canvas.pixels, canvas.whole, canvas.frame, &edit.edited, base, guide, reach))
 }
 
 fn over_white(pixels: &RgbaImage) -> RgbImage {

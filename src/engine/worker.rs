@@ -60,6 +60,12 @@ pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends
                 Err(TryRecvError::Disconnected) => return,
             }
         }
+        if let Some((photo, part)) = worker.closer.take() {
+            worker.guarded(Job::Rendering, |w| {
+                w.look_closer(photo, part);
+                Ok(())
+            });
+        }
         if let Ok(render) = renders.try_recv() {
             worker.take_render(render);
         }
@@ -88,6 +94,8 @@ struct Worker {
     sampling: Sampling,
     inspection: Option<Inspection>,
     export: Option<Export>,
+    /// What is to be looked at closely from now on: the newest wish, which waits until no other request does.
+    closer: Option<(PhotoId, Option<Part>)>,
     /// One denoising step, as measured over the last decode.
     step_time: Option<Duration>,
     /// How long to wait for a request before work goes on.
@@ -172,6 +180,7 @@ impl Worker {
             sampling: Sampling::default(),
             inspection: None,
             export: None,
+            closer: None,
             step_time: None,
             rest: None,
             tuning: None,
@@ -329,10 +338,7 @@ impl Worker {
             },
             Request::Close(id) => self.close(id),
             Request::Reframe { photo, frame } => self.guarded(Job::OpeningPhoto, |w| w.reframe(photo, frame)),
-            Request::LookCloser { photo, part } => self.guarded(Job::Rendering, |w| {
-                w.look_closer(photo, part);
-                Ok(())
-            }),
+            Request::LookCloser { photo, part } => self.closer = Some((photo, part)),
             Request::Sample(request) => self.sampling.start(request),
             Request::Inspect(request) => self.inspection = Some(Inspection::new(request)),
             Request::Export(request) => self.start_export(*request),
@@ -586,10 +592,9 @@ impl Worker {
         let warm = open.latents.warm_start(&request.recipe, steps).filter(|_| quality == Quality::Preview && !drafts);
         let settings = Settings::new(&request.recipe, steps, open.latents.inferred).from(warm.map(|start| start.timestep));
         if let (Some(image), Some(step)) = (open.view.last(&request.recipe, settings), self.step_time) {
-            let size = editor.size();
             self.active = None;
             if let Some(i) = self.index(request.photo) {
-                self.photos[i].view.show_last(size);
+                self.photos[i].view.show_last();
             }
             self.tell_picture(request.generation, quality, image, step);
             return;

@@ -182,7 +182,7 @@ impl Photo {
     }
 
     /// The photo with other pixels of the same kind, for a part of it.
-    pub(super) fn with_pixels(&self, pixels: Pixels) -> Self {
+    pub(crate) fn with_pixels(&self, pixels: Pixels) -> Self {
         Self {
             pixels,
             name: self.name.clone(),
@@ -242,7 +242,7 @@ impl Photo {
         for (samples, row) in rows.zip(0..) {
             let pixels = samples.as_chunks::<4>().0[x as usize..][..width as usize].iter().map(|pixel| pixel.map(S::to_unit));
             let values: Vec<f32> = pixels.clone().flat_map(|[r, g, b, _]| [r, g, b]).collect();
-            let values = profile.map_or_else(|| values.clone(), |p| p.to_srgb(&values));
+            let values = if let Some(profile) = profile { profile.to_srgb(&values) } else { values };
             for (i, [.., alpha]) in pixels.enumerate() {
                 let over = |v: f32| u8::from_unit(over_white(v, alpha));
                 out.put_pixel(i as u32, row, Rgb([over(values[3 * i]), over(values[3 * i + 1]), over(values[3 * i + 2])]));

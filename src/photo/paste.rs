@@ -120,7 +120,7 @@ pub(crate) fn put_on_screen(
 ) -> RgbImage {
     let mut out = shown.clone();
     let mut change = Change::new(edited, reconstructed, guide.width() as usize);
-    if change.is_nothing() {
+    if covered(frame, shown.dimensions()).iter().any(Range::is_empty) || change.is_nothing() {
         return out;
     }
     change.take_colour_from(guide);
@@ -141,6 +141,16 @@ pub(crate) fn put_on_screen(
 #[inline]
 fn add(value: u8, delta: f32) -> u8 {
     u8::from_unit(value.to_unit() + delta)
+}
+
+/// The columns and rows of a picture that a frame reaches into.
+fn covered(frame: Frame, (width, height): (u32, u32)) -> [Range<usize>; 2] {
+    let corners = frame.corners();
+    [(0, width), (1, height)].map(|(k, length)| {
+        let least = corners.iter().map(|c| c[k]).fold(f64::INFINITY, f64::min).floor().clamp(0.0, f64::from(length));
+        let most = corners.iter().map(|c| c[k]).fold(f64::NEG_INFINITY, f64::max).ceil().clamp(0.0, f64::from(length));
+        least as usize..most as usize
+    })
 }
 
 /// A change, and where on a photo it goes.
@@ -174,19 +184,14 @@ impl Patch<()> {
         if frame.side > (size * REFINED) as f64 {
             change = change.refined();
         }
-        let corners = frame.corners();
-        let range = |k: usize, length: u32| {
-            let least = corners.iter().map(|c| c[k]).fold(f64::INFINITY, f64::min).floor().clamp(0.0, f64::from(length));
-            let most = corners.iter().map(|c| c[k]).fold(f64::NEG_INFINITY, f64::max).ceil().clamp(0.0, f64::from(length));
-            least as usize..most as usize
-        };
+        let [columns, rows] = covered(frame, (width, height));
         Patch {
             change,
             mask: Feather::new(frame, whole),
             locate: frame.locator(),
             samples: (size as f64 / frame.side).ceil().clamp(1.0, 64.0) as u32,
-            columns: range(0, width),
-            rows: range(1, height),
+            columns,
+            rows,
         }
     }
 }

@@ -80,7 +80,9 @@ impl StudioApp {
 
     fn show_picture(&mut self, ui: &mut Ui) -> Option<frame::Choice> {
         if self.framing.is_adjusting() {
-            return self.framing.show_adjustment(ui, &mut self.picture);
+            let choice = self.framing.show_adjustment(ui, &mut self.picture);
+            self.look_closer(ui.ctx());
+            return choice;
         }
         let name = self.photo.as_ref().map_or("Picture", |photo| &photo.name);
         let hold_original = Self::holds_original(ui.ctx());

@@ -15,8 +15,8 @@ const REST: f64 = 0.1;
 const MARGIN: f32 = 0.1;
 /// Enlarged by less than this, the whole picture is sharp enough.
 const SHARP: f64 = 1.05;
-/// How far from the wanted number of pixels a part may be.
-const NEAR: [f64; 2] = [0.8, 1.25];
+/// How far from the wanted number of pixels a part may be: a little finer, and hardly coarser.
+const NEAR: [f64; 2] = [0.99, 1.25];
 
 /// Which picture of the photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +52,11 @@ struct Edit {
 }
 
 impl Closer {
-    /// Keeps in mind what of a photo of `photo` pixels is seen, of which the whole picture has `coarse` pixels.
-    pub fn look(&mut self, ui: &Ui, place: Place, photo: Vec2, coarse: Vec2) {
-        let seen = part(place, photo, coarse, ui.pixels_per_point());
+    /// Keeps in mind what of a photo of `photo` pixels is seen, of which the whole picture has `coarse` pixels; `None`: nothing that wants
+    /// more of them.
+    pub fn look(&mut self, ui: &Ui, place: Option<Place>, photo: Vec2, coarse: Vec2) {
+        let largest = ui.input(|input| input.max_texture_side) as f64 / f64::from(1.0 + 2.0 * MARGIN);
+        let seen = place.and_then(|place| part(place, photo, coarse, ui.pixels_per_point(), largest));
         if seen != self.seen {
             (self.seen, self.since) = (seen, ui.input(|input| input.time));
         }
@@ -89,8 +91,10 @@ impl Closer {
     /// Takes what the engine made, unless another part is wanted by now. Edits of a generation before `oldest` are not for the photo.
     pub fn take(&mut self, ctx: &Context, close_up: CloseUp, oldest: u64) {
         let CloseUp { part, before, edit } = close_up;
+        // What was asked for before another model came is made all the same; if it is not wanted any more, the engine is told so next.
+        let asked = *self.asked.get_or_insert(part);
         // The engine cuts off what lies beyond the photo.
-        if !self.asked.is_some_and(|asked| asked.covers(&part) && asked.at == part.at && asked.scale == part.scale) {
+        if !(asked.covers(&part) && asked.at == part.at && asked.scale == part.scale) {
             return;
         }
         let load = |name: &str, image: &RgbImage| texture(ctx, name, image, TextureOptions::LINEAR);
@@ -140,8 +144,8 @@ impl Closer {
     }
 }
 
-/// What of a photo is seen, if the whole picture is too coarse for it.
-fn part(Place { whole, seen }: Place, photo: Vec2, coarse: Vec2, pixels_per_point: f32) -> Option<Part> {
+/// What of a photo is seen, if the whole picture is too coarse for it. `largest`: pixels that a side may have.
+fn part(Place { whole, seen }: Place, photo: Vec2, coarse: Vec2, pixels_per_point: f32, largest: f64) -> Option<Part> {
     let scale = f64::from(whole.width() * pixels_per_point) / f64::from(photo.x);
     let coarse = f64::from(coarse.x) / f64::from(photo.x);
     if !scale.is_finite() || coarse >= 1.0 || scale <= coarse * SHARP {
@@ -155,7 +159,8 @@ fn part(Place { whole, seen }: Place, photo: Vec2, coarse: Vec2, pixels_per_poin
     let at = [from.x, from.y].map(|v| v.floor().max(0.0) as u32);
     let end = [(to.x, photo.x), (to.y, photo.y)].map(|(v, most)| v.ceil().min(most) as u32);
     let size = [0, 1].map(|k| end[k].saturating_sub(at[k]));
-    size.iter().all(|length| *length > 0).then_some(Part { at, size, scale: scale.min(1.0) })
+    let scale = size.iter().fold(scale.min(1.0), |scale, length| scale.min(largest / f64::from(*length)));
+    size.iter().all(|length| *length > 0).then_some(Part { at, size, scale })
 }
 
 #[cfg(test)]
@@ -172,16 +177,17 @@ mod tests {
     #[test]
     fn what_is_seen_is_asked_for_where_the_picture_is_too_coarse() {
         let (photo, coarse) = (vec2(4000.0, 3000.0), vec2(1400.0, 1050.0));
-        assert_eq!(part(place(1.0), photo, coarse, 1.0), None, "all of it, smaller than the picture");
-        assert_eq!(part(place(1.7), photo, coarse, 1.0), None);
-        assert_eq!(part(place(4.0), photo, coarse, 1.0), Some(Part { at: [1500, 1125], size: [1000, 750], scale: 0.8 }));
-        assert_eq!(part(place(10.0), photo, coarse, 1.0).map(|part| part.scale), Some(1.0), "there are no more pixels");
-        assert_eq!(part(place(4.0), coarse, coarse, 1.0), None, "a photo as small as the picture");
-        assert_eq!(part(place(2.0), photo, coarse, 2.0).map(|part| part.scale), Some(0.8), "on a fine screen");
+        assert_eq!(part(place(1.0), photo, coarse, 1.0, 8192.0), None, "all of it, smaller than the picture");
+        assert_eq!(part(place(1.7), photo, coarse, 1.0, 8192.0), None);
+        assert_eq!(part(place(4.0), photo, coarse, 1.0, 8192.0), Some(Part { at: [1500, 1125], size: [1000, 750], scale: 0.8 }));
+        assert_eq!(part(place(10.0), photo, coarse, 1.0, 8192.0).map(|part| part.scale), Some(1.0), "there are no more pixels");
+        assert_eq!(part(place(4.0), coarse, coarse, 1.0, 8192.0), None, "a photo as small as the picture");
+        assert_eq!(part(place(2.0), photo, coarse, 2.0, 8192.0).map(|part| part.scale), Some(0.8), "on a fine screen");
         let mut moved = place(4.0);
         moved.whole = moved.whole.translate(vec2(1200.0, 0.0));
-        assert_eq!(part(moved, photo, coarse, 1.0).map(|part| part.at), Some([0, 1125]));
+        assert_eq!(part(moved, photo, coarse, 1.0, 8192.0).map(|part| part.at), Some([0, 1125]));
         moved.whole = moved.whole.translate(vec2(4000.0, 0.0));
-        assert_eq!(part(moved, photo, coarse, 1.0), None, "out of sight");
+        assert_eq!(part(moved, photo, coarse, 1.0, 8192.0), None, "out of sight");
+        assert_eq!(part(place(4.0), photo, coarse, 1.0, 500.0).map(|part| part.scale), Some(0.5), "more than the card takes");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use egui::emath::GuiRounding as _;
 use egui::{
     Align2, Color32, ColorImage, CornerRadius, CursorIcon, EventFilter, FontId, Key, Modifiers, Pos2, Rect, Role, Sense, Stroke, TextStyle,
     TextureHandle, TextureOptions, Ui, Vec2, WidgetInfo, pos2, vec2,
@@ -106,6 +107,8 @@ impl Picture {
     /// Shows a newly opened photo, `size` pixels wide and high. Pictures of a generation before `oldest` are not for it.
     pub fn open(&mut self, ctx: &egui::Context, original: Arc<RgbImage>, size: [u32; 2], oldest: u64) {
         self.size = size.map(|side| side as f32).into();
+        // Not known before it is drawn.
+        self.fitted_scale = 1.0;
         self.before = Some(texture(ctx, "before", &original, TextureOptions::LINEAR));
         self.original = Some(original);
         self.forget_edits(oldest);
@@ -177,7 +180,7 @@ impl Picture {
 
     /// Whether that is closer than the whole picture, and not what is seen already.
     pub fn can_show_actual_size(&self) -> bool {
-        self.is_open() && self.fitted_scale < 1.0 && (self.scale() - 1.0).abs() > 1e-3
+        self.is_open() && self.fitted_scale > 0.0 && self.fitted_scale < 1.0 && (self.scale() - 1.0).abs() > 1e-3
     }
 
     /// Pixels of the screen for each of the photo's.
@@ -241,19 +244,16 @@ impl Picture {
             }
             Compare::Edited | Compare::Split | Compare::Difference => vec![area],
         };
-        let fitted = fit(before.size_vec2(), cells[0].size());
+        let fitted = fit(self.size, cells[0].size());
         // Points on the picture that a response covers: both cells of a pair behave as one.
         let response = ui.interact(area, ui.scope_id().with("picture"), Sense::CLICK | Sense::DRAG);
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
         self.navigate(ui, &response, &cells, fitted);
         let held = hold_original || (response.is_pointer_button_down_on() && !self.is_zoomed() && ui.input(|i| i.pointer.primary_down()));
 
-        self.fitted_scale = fitted.x * ui.pixels_per_point() / self.size.x.max(1.0);
-        let (pan, size) = (self.pan, fitted * self.zoom);
-        let place = |cell: &Rect| Rect::from_center_size(cell.center() + pan, size);
-        let whole = Place { whole: place(&cells[0]), seen: cells[0] };
-        self.place = Some(whole);
-        self.closer.look(ui, whole, self.size, before.size_vec2());
+        let (pan, size, scale) = (self.pan, fitted * self.zoom, ui.pixels_per_point());
+        let place = |cell: &Rect| placed(cell.center() + pan, size, scale);
+        self.take_place(ui, Place { whole: place(&cells[0]), seen: cells[0] }, before.size_vec2());
         match self.compare {
             Compare::SideBySide => {
                 self.draw(ui, &cells[0], place(&cells[0]), Look::Before, "Original");
@@ -276,6 +276,13 @@ impl Picture {
                 paint_divider(ui, x, seen);
             }
         }
+    }
+
+    /// Remembers where the photo is drawn.
+    fn take_place(&mut self, ui: &Ui, place: Place, coarse: Vec2) {
+        self.place = Some(place);
+        self.fitted_scale = place.whole.width() / self.zoom * ui.pixels_per_point() / self.size.x.max(1.0);
+        self.closer.look(ui, self.is_zoomed().then_some(place), self.size, coarse);
     }
 
     /// Draws the photo at `rect` into `cell`, as sharp as there is, under a caption.
@@ -301,17 +308,17 @@ impl Picture {
 
     /// Draws the original alone into the place of `response`, and moves it by `drag`. Ctrl and the wheel, or a pinch, zoom.
     pub fn show_original(&mut self, ui: &Ui, response: &egui::Response, drag: Vec2) -> Option<Place> {
-        let before = self.before.clone()?;
+        let coarse = self.before.as_ref()?.size_vec2();
         let area = response.rect;
-        let fitted = fit(before.size_vec2(), area.size());
+        let fitted = fit(self.size, area.size());
         if response.contains_pointer() {
             self.zoom_with_wheel(ui, &[area]);
         }
         self.pan += drag;
         self.keep_within(area.size(), fitted);
-        let whole = Rect::from_center_size(area.center() + self.pan, fitted * self.zoom);
-        paint(ui, &area, whole, &before, "");
-        self.place = Some(Place { whole, seen: area });
+        let whole = placed(area.center() + self.pan, fitted * self.zoom, ui.pixels_per_point());
+        self.take_place(ui, Place { whole, seen: area }, coarse);
+        self.draw(ui, &area, whole, Look::Before, "");
         self.place
     }
 
@@ -397,6 +404,11 @@ pub(super) fn difference(original: &RgbImage, edited: &RgbImage) -> RgbImage {
         *out = (128 + DIFFERENCE_GAIN * (i32::from(*edited) - i32::from(*out))).clamp(0, 255) as u8;
     }
     out
+}
+
+/// Where a picture of this size is drawn around a point: from a whole pixel of the screen on, or one of the photo's would be between two.
+fn placed(centre: Pos2, size: Vec2, pixels_per_point: f32) -> Rect {
+    Rect::from_min_size((centre - size / 2.0).round_to_pixels(pixels_per_point), size)
 }
 
 /// The largest size of the picture's shape within `room`.

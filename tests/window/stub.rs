@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Select};
 use image::{Rgb, RgbImage};
 use pdae_studio::checkpoint::{Bundle, bundle};
 use pdae_studio::device::DeviceChoice;
+use pdae_studio::engine::close_up::CloseUp;
 use pdae_studio::engine::inspection::{ChainPicture, GapPoint, InspectRequest};
 use pdae_studio::engine::interpolation::InterpolationRequest;
 use pdae_studio::engine::{Ends, Engine, Event, Job, ModelCard, Opening, Origin, PhotoId, RenderRequest, Reopening, Request};
@@ -109,8 +110,12 @@ impl Stub {
                 }
                 self.photos.retain(|(other, _)| *other != id);
             }
-            // It makes no pictures that would be too coarse.
-            Request::LookCloser { .. } => {}
+            Request::LookCloser { photo, part } => {
+                if let Some(part) = part {
+                    let close_up = CloseUp { part, before: flat(part.scale), edit: None };
+                    self.tell(Event::CloseUp { photo, close_up });
+                }
+            }
             Request::Reframe { photo: id, frame } => self.tell(Event::Reframed { id, frame, original: flat(frame.side) }),
             Request::Sample(request) => {
                 for index in 0..request.count {

@@ -89,8 +89,8 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     time_line("Drag to preview, large photo", drag(31)?);
     let (size, middle) = ([1400, 1000], [large.width(), large.height()].map(|side| side / 2));
     let at = [0, 1].map(|k| middle[k].saturating_sub(size[k] / 2));
-    engine.send(Request::LookCloser { photo: photo.get(), part: Some(Part { at, size, scale: 1.0 }) });
     let start = Instant::now();
+    engine.send(Request::LookCloser { photo: photo.get(), part: Some(Part { at, size, scale: 1.0 }) });
     wait(&engine, |e| matches!(e, Event::CloseUp { .. }))?;
     time_line("  zoomed in to its pixels", start.elapsed());
     time_line("  drag to preview there", drag(51)?);
