@@ -395,7 +395,18 @@ fn a_large_photo_is_sharp_when_it_is_zoomed_in() {
         window.press(Modifiers::COMMAND, key);
         window.until("the part", |app| app.close_up().is_some_and(|part| (part.scale - scale).abs() < 0.1));
     }
-    // And is another one elsewhere, and none any more when all of the photo is seen.
+    // It follows the pointer, from where that was pressed down, and is another one elsewhere.
+    let middle = window.harness.get_by_role_and_label(Role::Image, "large").rect().center();
+    window.harness.hover_at(middle);
+    window.harness.drag_at(middle);
+    window.harness.step();
+    for moved in [2.0, 5.0, 60.0, 300.0] {
+        window.harness.hover_at(middle + egui::vec2(moved, 0.0));
+        window.harness.step();
+    }
+    window.harness.drop_at(middle + egui::vec2(300.0, 0.0));
+    window.until("the part to the left", |app| app.close_up().is_some_and(|other| other.at[0] + 300 == part.at[0]));
+    // With more of the photo there are fewer of its pixels, and there is none when all of the photo is seen.
     window.press(Modifiers::COMMAND, Key::Minus);
     window.until("a larger part", |app| app.close_up().is_some_and(|other| other.scale < 1.0 && other.size[0] > part.size[0]));
     window.press(Modifiers::COMMAND, Key::Num5);

@@ -50,17 +50,23 @@ impl Part {
         if self.scale == 1.0 {
             return photo.srgb(x, y, width, height);
         }
-        // Before its colours are converted: of a large photo there are far fewer to convert then.
+        // Before its colours are converted, as there are far fewer to convert then; but over white first, as where nothing is seen of them,
+        // pixels have any colour.
         let size = self.size.map(|length| ((f64::from(length) * self.scale).round() as u32).max(1));
-        let pixels = DynamicImage::from(photo.pixels.crop(x, y, width, height));
+        let pixels = match photo.has_alpha {
+            true => DynamicImage::from(photo.srgb(x, y, width, height)),
+            false => photo.pixels.crop(x, y, width, height).into(),
+        };
         // Means over whole pixels are fast, and good enough for fewer than half of them.
         let pixels = if 2 * size[0] < width && 2 * size[1] < height {
             pixels.thumbnail_exact(size[0], size[1])
         } else {
             pixels.resize_exact(size[0], size[1], FilterType::Triangle)
         };
-        let part = photo.with_pixels(pixels.into());
-        part.srgb(0, 0, size[0], size[1])
+        if photo.has_alpha {
+            return pixels.into_rgb8();
+        }
+        photo.with_pixels(pixels.into()).srgb(0, 0, size[0], size[1])
     }
 
     /// A frame of the photo, and the photo's own upper left and lower right corner, in the pixels of a cut of this width and height.

@@ -161,9 +161,17 @@ impl View {
     pub fn new(photo: &Photo, frame: Frame) -> Self {
         let scale = (f64::from(LONGEST) / f64::from(photo.width().max(photo.height()))).min(1.0);
         let [width, height] = [photo.width(), photo.height()].map(|side| ((f64::from(side) * scale).round() as u32).max(1));
-        let pixels = photo.srgb_pixels();
-        let pixels = if scale < 1.0 { imageops::thumbnail(&*pixels, width, height) } else { pixels.into_owned() };
-        let view = Photo::from_image(DynamicImage::ImageRgb8(over_white(&pixels)), &photo.name);
+        let pixels = if photo.has_alpha {
+            // Over white before it is made smaller: where nothing is seen of them, pixels have any colour.
+            let pixels = photo.srgb(0, 0, photo.width(), photo.height());
+            if scale < 1.0 { imageops::thumbnail(&pixels, width, height) } else { pixels }
+        } else {
+            over_white(&match photo.srgb_pixels() {
+                pixels if scale < 1.0 => imageops::thumbnail(&*pixels, width, height),
+                pixels => pixels.into_owned(),
+            })
+        };
+        let view = Photo::from_image(DynamicImage::ImageRgb8(pixels), &photo.name);
         // Only a picture without pixels is no photo, and this one has some.
         let (photo, frame) = view.map_or_else(|_| (photo.clone(), frame), |view| (view, frame.scaled(scale)));
         let pixels = Arc::new(over_white(&photo.srgb_pixels()));
@@ -365,6 +373,21 @@ mod tests {
         let difference = |x: u32, y: u32| i32::from(shown.get_pixel(x, y).0[2]) - i32::from(original.get_pixel(x, y).0[2]);
         assert!((28..=36).contains(&difference(700, 350)), "{}", difference(700, 350));
         assert_eq!(difference(20, 350), 0, "nothing changes outside the frame");
+    }
+
+    #[test]
+    fn what_nobody_sees_of_a_transparent_photo_does_not_show_through() {
+        // White, round, on black that is fully transparent: over white, there is nothing to be seen.
+        let inside = |x: u32, y: u32| (f64::from(x) - 1000.0).hypot(f64::from(y) - 1000.0) < 700.0;
+        let pixels = RgbaImage::from_fn(2000, 2000, |x, y| if inside(x, y) { Rgba([255; 4]) } else { Rgba([0; 4]) });
+        let photo = Arc::new(Photo::from_image(DynamicImage::ImageRgba8(pixels), "test").unwrap());
+        let mut view = View::new(&photo, Frame::centre(&photo));
+        assert!(view.original().iter().all(|value| *value == 255));
+        for scale in [0.3, 0.8, 1.0] {
+            view.look_closer(&photo, Frame::centre(&photo), Some(Part { at: [100, 200], size: [900, 700], scale }));
+            let close_up = view.close_up().expect("a part");
+            assert!(close_up.before.iter().all(|value| *value == 255), "at {scale}");
+        }
     }
 
     #[test]

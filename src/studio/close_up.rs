@@ -84,6 +84,14 @@ impl Closer {
         Some(Some(Part { at, size, scale: seen.scale }))
     }
 
+    /// The engine makes none any more, and what was made of an edit is of another one.
+    pub fn forget_edits(&mut self) {
+        self.asked = None;
+        if let Some(textures) = &mut self.textures {
+            textures.edit = None;
+        }
+    }
+
     pub fn asked(&mut self, part: Option<Part>) {
         self.asked = part;
     }

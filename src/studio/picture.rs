@@ -61,6 +61,8 @@ pub struct Picture {
     zoom: f32,
     /// How far the picture's middle is from the area's, in points.
     pan: Vec2,
+    /// While the pointer is pressed down on the picture: where it was when the picture was last moved along, or else when it was pressed.
+    grabbed: Option<Pos2>,
     /// Where the original, or else the edited picture, was drawn last.
     place: Option<Place>,
     /// The photo's own size, in pixels.
@@ -95,6 +97,7 @@ impl Default for Picture {
             divider: MIDDLE,
             zoom: 1.0,
             pan: Vec2::ZERO,
+            grabbed: None,
             place: None,
             size: Vec2::ZERO,
             fitted_scale: 1.0,
@@ -112,6 +115,7 @@ impl Picture {
         self.before = Some(texture(ctx, "before", &original, TextureOptions::LINEAR));
         self.original = Some(original);
         self.forget_edits(oldest);
+        self.closer = Closer::default();
         self.fit();
     }
 
@@ -121,7 +125,7 @@ impl Picture {
         self.pixels = None;
         self.shown = None;
         self.oldest = oldest;
-        self.closer = Closer::default();
+        self.closer.forget_edits();
     }
 
     /// Takes a decoded picture unless a newer or better one is shown already.
@@ -353,10 +357,25 @@ impl Picture {
         if response.hovered() && !self.zoom_with_wheel(ui, cells) {
             self.pan += ui.input(|input| input.smooth_scroll_delta());
         }
-        self.pan += response.drag_delta();
+        self.follow_drag(ui, response);
         self.keep_within(cells[0].size(), fitted);
         if self.is_zoomed() && response.hovered() {
             ui.ctx().set_cursor_icon(if response.dragged() { CursorIcon::Grabbing } else { CursorIcon::Grab });
+        }
+    }
+
+    /// What was under the pointer when it was pressed down stays there, however far it goes before that is known to be a drag.
+    fn follow_drag(&mut self, ui: &Ui, response: &egui::Response) {
+        let (origin, pointer) = ui.input(|input| (input.pointer.press_origin(), input.pointer.latest_pos()));
+        if response.is_pointer_button_down_on() && self.grabbed.is_none() {
+            self.grabbed = origin;
+        }
+        if let (true, Some(from), Some(to)) = (response.dragged() || response.drag_stopped(), self.grabbed, pointer) {
+            self.pan += to - from;
+            self.grabbed = Some(to);
+        }
+        if !response.is_pointer_button_down_on() {
+            self.grabbed = None;
         }
     }
 

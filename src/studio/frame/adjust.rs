@@ -91,8 +91,8 @@ impl Adjustment {
         if std::mem::take(&mut self.wants_focus) || response.drag_started() {
             response.request_focus();
         }
-        // What is not the frame's moves the picture.
-        let drag = if self.grip.is_none() { response.drag_delta() } else { Vec2::ZERO };
+        // What is not the frame's moves the picture. Where the pointer went before it was pressed down in the same moment does not.
+        let drag = if self.grip.is_none() && !response.drag_started() { response.drag_delta() } else { Vec2::ZERO };
         let place = picture.show_original(ui, &response, drag)?;
         let screen = OnScreen::new(place, self.size[0] as u32);
         self.follow_pointer(ui, &response, &screen);
