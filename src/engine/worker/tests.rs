@@ -195,6 +195,9 @@ fn a_part_that_is_looked_at_closely_is_what_is_written() {
     assert_eq!((away.part.size, away.before.dimensions()), ([200, 1600], (100, 800)));
     for nothing in [Part { at: [5000, 0], ..part }, Part { size: [0, 10], ..part }, Part { scale: 0.0, ..part }] {
         look(Some(nothing));
+        // A render that is asked for at once may be taken first.
+        engine.send(Request::ListDevices);
+        until(&engine, |e| matches!(e, Event::Devices(_)));
         engine.render(RenderRequest { photo: FIRST, generation: 3, recipe: recipe(-80.0), quality: Quality::Final });
         let events = until(&engine, |e| shows(e, 3, Quality::Final));
         assert!(!events.iter().any(|e| matches!(e, Event::CloseUp { .. })), "{nothing:?}");
