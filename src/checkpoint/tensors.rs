@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -41,22 +42,21 @@ pub fn read(path: &Path) -> Result<(Weights, String), CheckpointError> {
         return Err(CheckpointError::Unreadable { path: path.into(), reason: format!("it is {} GiB large", size >> 30) });
     }
     let bytes = std::fs::read(path).map_err(CheckpointError::io("read", path))?;
-    Ok((from_bytes(&bytes, &path.display().to_string())?, hex(&Sha256::digest(&bytes))))
+    let (weights, sum) = rayon::join(|| from_bytes(&bytes, &path.display().to_string()), || hex(&Sha256::digest(&bytes)));
+    Ok((weights?, sum))
 }
 
 /// Every floating-point tensor of a safetensors file in memory; `origin` names it in messages.
 pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Weights, CheckpointError> {
     let unreadable = |reason: String| CheckpointError::Unreadable { path: origin.into(), reason };
     let file = SafeTensors::deserialize(bytes).map_err(|e| unreadable(e.to_string()))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let values = floats(&view).ok_or_else(|| unreadable(format!("tensor {name} is of type {:?}, not f16, bf16 or f32", view.dtype())));
-        match view.dtype() {
-            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => continue,
-            _ => tensors.insert(name.clone(), WeightData { shape: view.shape().to_vec(), values: values? }),
-        };
-    }
-    Ok(Weights { origin: origin.to_owned(), tensors })
+    let counts = |view: &TensorView| matches!(view.dtype(), Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL);
+    let views = file.tensors().into_par_iter().filter(|(_, view)| !counts(view));
+    let tensors = views.map(|(name, view)| match floats(&view) {
+        Some(values) => Ok((name, WeightData { shape: view.shape().to_vec(), values })),
+        None => Err(unreadable(format!("tensor {name} is of type {:?}, not f16, bf16 or f32", view.dtype()))),
+    });
+    Ok(Weights { origin: origin.to_owned(), tensors: tensors.collect::<Result<_, _>>()? })
 }
 
 fn floats(view: &TensorView) -> Option<Vec<f32>> {

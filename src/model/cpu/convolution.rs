@@ -96,11 +96,24 @@ impl Convolution {
     /// `weights`: `[output, input, 3, 3]`; `bias`: `[output]`.
     pub fn new(weights: &[f32], bias: &[f32], input: usize, stride: usize, method: Method, storage: Storage) -> Self {
         let output = bias.len();
-        let at = |o: usize, i: usize| -> &[f32; 9] { weights[(o * input + i) * 9..].first_chunk().expect("nine weights a filter") };
+        let filters = weights.as_chunks::<9>().0;
+        // Nine taps of the filters from channel `i` to sixteen channels of the output.
+        let taps = |panel: usize, i: usize| {
+            let mut taps = [[0.0; LANE]; 9];
+            for o in panel * LANE..output.min((panel + 1) * LANE) {
+                let filter = &filters[o * input + i];
+                taps.iter_mut().zip(filter).for_each(|(taps, value)| taps[o % LANE] = *value);
+            }
+            taps
+        };
         let packed = match method {
-            Method::Direct => Packed::new(9 * input, output, storage, |row, o| at(o, row % input)[row / input]),
-            Method::Winograd2 => transformed(input, output, storage, &F2_FILTER, at),
-            Method::Winograd4 => transformed(input, output, storage, &f4_filter(), at),
+            Method::Direct => Packed::filled(9 * input, output, 9 * input, storage, |panel, rows| {
+                for i in 0..input {
+                    taps(panel, i).into_iter().enumerate().for_each(|(tap, values)| rows[tap * input + i] = values);
+                }
+            }),
+            Method::Winograd2 => transformed(input, output, storage, &F2_FILTER, taps),
+            Method::Winograd4 => transformed(input, output, storage, &f4_filter(), taps),
         };
         Self { method, bias: Aligned::padded(bias, packed.width()), weights: packed, input, stride }
     }
@@ -364,23 +377,26 @@ fn tiles_at_once(positions: usize, channels: usize) -> usize {
     (BYTES / (4 * positions * channels)).clamp(24, 96)
 }
 
-/// Filters in the Winograd domain: for every position of it a matrix `[input, output]`, one after the other.
-fn transformed<'a, const N: usize>(
+/// Filters in the Winograd domain: for every position of it a matrix `[input, output]`, one after the other. `taps(panel, i)`: those of
+/// sixteen filters, which are transformed side by side, in 64 bits.
+fn transformed<const N: usize>(
     input: usize,
     output: usize,
     storage: Storage,
     g: &[[f64; 3]; N],
-    at: impl Fn(usize, usize) -> &'a [f32; 9] + Sync,
+    taps: impl Fn(usize, usize) -> [[f32; LANE]; 9] + Sync,
 ) -> Packed {
-    Packed::by_columns(N * N * input, output, input, storage, |o, to| {
+    let weighted = |factors: &[f64; 3], of: [&[f64; LANE]; 3]| -> [f64; LANE] {
+        std::array::from_fn(|j| factors[0] * of[0][j] + factors[1] * of[1][j] + factors[2] * of[2][j])
+    };
+    Packed::filled(N * N * input, output, input, storage, |panel, rows| {
         for i in 0..input {
-            let filter = at(o, i).map(f64::from);
-            // The filter's columns first, then its rows.
-            let tall: [[f64; 3]; N] = g.map(|row| std::array::from_fn(|x| (0..3).map(|y| row[y] * filter[3 * y + x]).sum()));
-            for (y, line) in tall.iter().enumerate() {
-                for (x, row) in g.iter().enumerate() {
-                    let value: f64 = (0..3).map(|k| line[k] * row[k]).sum();
-                    to((y * N + x) * input + i, value as f32);
+            let taps = taps(panel, i).map(|values| values.map(f64::from));
+            for (y, row) in g.iter().enumerate() {
+                // The filters' columns first, then their rows.
+                let line: [[f64; LANE]; 3] = std::array::from_fn(|x| weighted(row, [&taps[x], &taps[3 + x], &taps[6 + x]]));
+                for (x, column) in g.iter().enumerate() {
+                    rows[(y * N + x) * input + i] = weighted(column, line.each_ref()).map(|value| value as f32);
                 }
             }
         }

@@ -40,39 +40,35 @@ enum Data {
 impl Packed {
     /// `value(row, column)` for every element.
     pub fn new(depth: usize, columns: usize, storage: Storage, value: impl Fn(usize, usize) -> f32 + Sync) -> Self {
-        Self::by_columns(depth, columns, depth, storage, |column, to| (0..depth).for_each(|row| to(row, value(row, column))))
+        Self::filled(depth, columns, depth, storage, |panel, rows| {
+            for column in panel * LANE..columns.min((panel + 1) * LANE) {
+                for (row, to) in rows.iter_mut().enumerate() {
+                    to[column % LANE] = value(row, column);
+                }
+            }
+        })
     }
 
-    /// `fill(column, to)` calls `to(row, value)` for the rows of one column. Panels are filled side by side. `group` rows (a divisor of
-    /// `depth`) share a scale where there are any; a product must keep to one group.
-    pub fn by_columns(
-        depth: usize,
-        columns: usize,
-        group: usize,
-        storage: Storage,
-        fill: impl Fn(usize, &mut dyn FnMut(usize, f32)) + Sync,
-    ) -> Self {
+    /// `fill(panel, rows)` writes what is not zero of the rows of one panel, sixteen columns each. Panels are filled side by side. `group`
+    /// rows (a divisor of `depth`) share a scale where there are any; a product must keep to one group.
+    pub fn filled(depth: usize, columns: usize, group: usize, storage: Storage, fill: impl Fn(usize, &mut [[f32; LANE]]) + Sync) -> Self {
         let (panels, size) = (columns.div_ceil(LANE), depth * LANE);
-        let fill_panel = |panel: usize, data: &mut [f32]| {
-            for j in 0..LANE.min(columns - panel * LANE) {
-                fill(panel * LANE + j, &mut |row, value| data[row * LANE + j] = value);
-            }
-        };
         let data = match storage {
             Storage::Floats => {
                 let mut values = Aligned::zeros(panels * size);
-                values.par_chunks_exact_mut(size).enumerate().for_each(|(panel, values)| fill_panel(panel, values));
+                let filled = values.par_chunks_exact_mut(size).enumerate();
+                filled.for_each(|(panel, values)| fill(panel, values.as_chunks_mut().0));
                 Data::Floats(values)
             }
             Storage::Shorts => {
                 let (mut values, mut scales) = (Aligned::zeros(panels * size / 2), Aligned::zeros(panels * size / group));
                 let parts = values.as_shorts_mut().par_chunks_exact_mut(size).zip(scales.par_chunks_exact_mut(size / group));
                 parts.enumerate().for_each_init(
-                    || vec![0.0; size],
+                    || vec![[0.0; LANE]; depth],
                     |floats, (panel, (values, scales))| {
-                        floats.fill(0.0);
-                        fill_panel(panel, floats);
-                        let groups = floats.chunks_exact(group * LANE).zip(values.chunks_exact_mut(group * LANE));
+                        floats.fill([0.0; LANE]);
+                        fill(panel, floats);
+                        let groups = floats.chunks_exact(group).zip(values.chunks_exact_mut(group * LANE));
                         groups.zip(scales.as_chunks_mut().0).for_each(|((from, to), scales)| *scales = narrow(from, to));
                     },
                 );
@@ -129,8 +125,7 @@ impl Packed {
 }
 
 /// Rows of sixteen columns as integers, each column by as much of the range as it can have; returns what they are to be multiplied by.
-fn narrow(from: &[f32], to: &mut [i16]) -> [f32; LANE] {
-    let rows = from.as_chunks::<LANE>().0;
+fn narrow(rows: &[[f32; LANE]], to: &mut [i16]) -> [f32; LANE] {
     let mut largest = [0.0f32; LANE];
     rows.iter().for_each(|row| (0..LANE).for_each(|j| largest[j] = largest[j].max(row[j].abs())));
     let factors = largest.map(|v| if v > 0.0 { f32::from(i16::MAX) / v } else { 0.0 });
