@@ -51,23 +51,34 @@ pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Weights, CheckpointError
     let unreadable = |reason: String| CheckpointError::Unreadable { path: origin.into(), reason };
     let file = SafeTensors::deserialize(bytes).map_err(|e| unreadable(e.to_string()))?;
     let counts = |view: &TensorView| matches!(view.dtype(), Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL);
-    let views = file.tensors().into_par_iter().filter(|(_, view)| !counts(view));
-    let tensors = views.map(|(name, view)| match floats(&view) {
-        Some(values) => Ok((name, WeightData { shape: view.shape().to_vec(), values })),
-        None => Err(unreadable(format!("tensor {name} is of type {:?}, not f16, bf16 or f32", view.dtype()))),
-    });
-    Ok(Weights { origin: origin.to_owned(), tensors: tensors.collect::<Result<_, _>>()? })
+    let views = file.tensors().into_iter().filter(|(_, view)| !counts(view));
+    // All memory is this thread's: what others had taken would stay theirs for a while after it was let go.
+    let mut read: Vec<_> = views.map(|(name, view)| (vec![0.0; view.data().len() / width(&view)], name, view)).collect();
+    read.par_iter_mut().try_for_each(|(values, name, view)| {
+        let refused = || unreadable(format!("tensor {name} is of type {:?}, not f16, bf16 or f32", view.dtype()));
+        read_floats(view, values).ok_or_else(refused)
+    })?;
+    let tensors = read.into_iter().map(|(values, name, view)| (name, WeightData { shape: view.shape().to_vec(), values })).collect();
+    Ok(Weights { origin: origin.to_owned(), tensors })
 }
 
-fn floats(view: &TensorView) -> Option<Vec<f32>> {
-    let data = view.data();
-    let pairs = || data.as_chunks::<2>().0.iter();
-    Some(match view.dtype() {
-        Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::BF16 => pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+/// Bytes of one value.
+fn width(view: &TensorView) -> usize {
+    if view.dtype() == Dtype::F32 { 4 } else { 2 }
+}
+
+/// `None`: it is of a type that no weights are.
+fn read_floats(view: &TensorView, to: &mut [f32]) -> Option<()> {
+    fn each<const N: usize>(data: &[u8], to: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+        to.iter_mut().zip(data.as_chunks().0).for_each(|(to, bytes)| *to = value(*bytes));
+    }
+    match view.dtype() {
+        Dtype::F32 => each(view.data(), to, f32::from_le_bytes),
+        Dtype::F16 => each(view.data(), to, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => each(view.data(), to, |bytes| bf16::from_le_bytes(bytes).to_f32()),
         _ => return None,
-    })
+    }
+    Some(())
 }
 
 /// Writes tensors to a new file beside `path` and renames it; returns its SHA-256 as hexadecimal.
