@@ -42,8 +42,11 @@ pub fn read(path: &Path) -> Result<(Weights, String), CheckpointError> {
         return Err(CheckpointError::Unreadable { path: path.into(), reason: format!("it is {} GiB large", size >> 30) });
     }
     let bytes = std::fs::read(path).map_err(CheckpointError::io("read", path))?;
-    let (weights, sum) = rayon::join(|| from_bytes(&bytes, &path.display().to_string()), || hex(&Sha256::digest(&bytes)));
-    Ok((weights?, sum))
+    std::thread::scope(|scope| {
+        let sum = scope.spawn(|| hex(&Sha256::digest(&bytes)));
+        let weights = from_bytes(&bytes, &path.display().to_string())?;
+        Ok((weights, sum.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+    })
 }
 
 /// Every floating-point tensor of a safetensors file in memory; `origin` names it in messages.
