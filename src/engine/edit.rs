@@ -66,7 +66,7 @@ pub(crate) fn open(bundle: Bundle, choice: DeviceChoice) -> Result<(Autoencoder,
 /// A bundle on a device.
 pub struct Editor {
     pub card: ModelCard,
-    pub(super) model: Autoencoder,
+    pub(crate) model: Autoencoder,
     pub(super) space: LatentSpace,
     detector: Detector,
 }

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
+use burn::tensor::Tensor;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -107,21 +108,26 @@ fn computed<R>(model: &Autoencoder, results: R) {
     drop(results);
 }
 
+/// Values that a network can be fed with.
+fn feed<const D: usize>(model: &Autoencoder, shape: [usize; D]) -> Tensor<D> {
+    model.tensor((0..shape.iter().product()).map(|i: usize| (i as f32 * 0.37).sin()).collect(), shape)
+}
+
+/// A guided step of `batch` pictures, waited for.
+pub fn guided_step(model: &Autoencoder, batch: usize) -> impl Fn() {
+    let (size, latent) = (model.config.image_size, model.config.latent_dim);
+    let (x, z, timesteps) = (feed(model, [batch, 3, size, size]), feed(model, [batch, latent]), vec![500; batch]);
+    move || computed(model, model.guided(x.clone(), &timesteps, z.clone()))
+}
+
 fn steps(model: &Autoencoder, repeat: u32) -> Vec<Step> {
-    let (size, latent, cost) = (model.config.image_size, model.config.latent_dim, model.cost);
-    let noise = |n: usize| -> Vec<f32> { (0..n).map(|i| (i as f32 * 0.37).sin()).collect() };
-    let image = |batch: usize| model.tensor(noise(batch * 3 * size * size), [batch, 3, size, size]);
-    let passes = [1, 2].map(|batch| (image(batch), model.tensor(noise(batch * latent), [batch, latent]), vec![500; batch]));
-    let guided = |pass: usize| {
-        let (x, z, timesteps) = &passes[pass];
-        computed(model, model.guided(x.clone(), timesteps, z.clone()));
-    };
-    let x = image(1);
+    let (size, cost) = (model.config.image_size, model.cost);
+    let (single, pair, x) = (guided_step(model, 1), guided_step(model, 2), feed(model, [1, 3, size, size]));
     let plain = || computed(model, model.noise(x.clone(), &[500]));
     let encoder = || computed(model, model.semantic_latent(x.clone()));
     let kinds: [(&str, f64, &dyn Fn()); 4] = [
-        ("Guided step", cost.step_gflop, &|| guided(0)),
-        ("Guided step, a pair", 2.0 * cost.step_gflop, &|| guided(1)),
+        ("Guided step", cost.step_gflop, &single),
+        ("Guided step, a pair", 2.0 * cost.step_gflop, &pair),
         ("Step of the plain DPM", cost.plain_step_gflop, &plain),
         ("Semantic latent", cost.encoder_gflop, &encoder),
     ];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use image::DynamicImage;
 use image::imageops::{self, FilterType};
 
-use super::{BenchError, line, machine, time_line};
+use super::{BenchError, line, machine, milliseconds, networks, time_line};
 use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe};
 use crate::engine::close_up::Part;
@@ -19,6 +19,8 @@ use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 const SAMPLE: &[u8] = include_bytes!("../../../assets/portraits/sample.jpg");
 /// Pixels of the large photo.
 const LARGE: f64 = 12e6;
+/// Steps that are timed before and after what is told in steps' time.
+const STEPS: usize = 5;
 
 pub fn measure(bundle: &Path, device: DeviceChoice) -> Result<(), BenchError> {
     let sample = Photo::decode(SAMPLE, "sample").map_err(EditError::from)?;
@@ -79,10 +81,13 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
         previews.sort();
         Ok(previews[previews.len() / 2])
     };
-    time_line("Drag to preview", drag(2)?);
     // The recipe of the last preview, as when a slider is let go; and one that no preview has shown.
-    time_line("Release to final", picture(11, Quality::Final)?);
-    time_line("A typed value to final", picture(20, Quality::Final)?);
+    let (times, step) = beside_steps(&editor, || Ok::<_, BenchError>([drag(2)?, picture(11, Quality::Final)?]));
+    let [preview, release] = times?;
+    steps_line("Drag to preview", preview, step);
+    steps_line("Release to final", release, step);
+    let (typed, step) = beside_steps(&editor, || picture(20, Quality::Final));
+    steps_line("A typed value to final", typed?, step);
     photo.set(open(&engine, PhotoId(2), large)?);
     wait(&engine, |e| matches!(e, Event::LatentsReady))?;
     picture(30, Quality::Final)?;
@@ -114,6 +119,30 @@ fn wait(engine: &Engine, wanted: impl Fn(&Event) -> bool) -> Result<Event, Bench
     }
 }
 
+/// Does something, and tells how long a guided step takes then. A processor that changes its speed in between does so for both.
+fn beside_steps<R>(editor: &Editor, work: impl FnOnce() -> R) -> (R, Duration) {
+    let step = networks::guided_step(&editor.model, 1);
+    let time = || {
+        step();
+        let mut times: [Duration; STEPS] = std::array::from_fn(|_| timed(&step).1);
+        times.sort();
+        times[STEPS / 2]
+    };
+    let before = time();
+    let result = work();
+    (result, (before + time()) / 2)
+}
+
+fn timed<R>(work: impl FnOnce() -> R) -> (R, Duration) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed())
+}
+
+fn steps_line(name: &str, time: Duration, step: Duration) {
+    println!("{name:<26}{:>10.1} ms  ({:.1} steps' time)", milliseconds(time), time.as_secs_f64() / step.as_secs_f64());
+}
+
 /// A large photo through every stage of `edit`.
 fn large_edit(editor: &Editor, large: Photo) -> Result<(), BenchError> {
     let folder = tempfile::tempdir()?;
@@ -128,7 +157,7 @@ fn large_edit(editor: &Editor, large: Photo) -> Result<(), BenchError> {
     let frame = faces.first().map_or_else(|| Frame::centre(&photo), |face| face.fit().frame);
     let mut latents = stages.take("  cut and encode", || editor.read(&editor.cut(&photo, frame)))?;
     let recipe = recipe(editor, 1);
-    stages.take("  infer x_T", || {
+    stages.take_steps("  infer x_T", editor, || {
         let mut inversion = editor.inversion(&latents, Recipe::inversion_steps(recipe.steps), recipe.inversion);
         while editor.step_inversion(&mut inversion, &mut latents) {}
         latents.x_t = inversion.x;
@@ -151,10 +180,17 @@ struct Stages {
 
 impl Stages {
     fn take<R>(&mut self, name: &str, work: impl FnOnce() -> R) -> R {
-        let start = Instant::now();
-        let result = work();
-        time_line(name, start.elapsed());
-        self.total += start.elapsed();
+        let (result, time) = timed(work);
+        time_line(name, time);
+        self.total += time;
+        result
+    }
+
+    /// The same, told in steps' time as well.
+    fn take_steps<R>(&mut self, name: &str, editor: &Editor, work: impl FnOnce() -> R) -> R {
+        let ((result, time), step) = beside_steps(editor, || timed(work));
+        steps_line(name, time, step);
+        self.total += time;
         result
     }
 }
