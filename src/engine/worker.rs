@@ -35,6 +35,8 @@ const PREVIEW_BUDGET: Duration = Duration::from_millis(100);
 /// How long a drag's decode waits for the hand's next move after its draft: a little longer than a screen's frame. Otherwise every move
 /// would have to wait for a step that is thrown away for it.
 const REST: Duration = Duration::from_millis(20);
+/// How long nothing is asked for before memory is given back.
+const QUIET: Duration = Duration::from_secs(1);
 const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 1..=10;
 /// Passes that make a card ready.
 const TUNING: usize = 2 * Editor::REHEARSALS;
@@ -46,9 +48,18 @@ pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends
     select.recv(&requests);
     select.recv(&renders);
     select.recv(&interpolations);
+    let mut tidy = false;
     loop {
         if !worker.has_work() {
-            select.ready();
+            // What was opened, computed and drawn passed through much memory, which glibc keeps until it is told not to.
+            if !tidy && select.ready_timeout(QUIET).is_err() {
+                memory::give_back();
+                tidy = true;
+            }
+            if tidy {
+                select.ready();
+                tidy = false;
+            }
         } else if let Some(rest) = worker.rest.take() {
             let _ = select.ready_timeout(rest);
         }

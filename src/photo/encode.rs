@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{Seek, Write};
 
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageEncoder};
+use image::{DynamicImage, ImageBuffer, ImageEncoder, Luma, LumaA, Pixel, Primitive, Rgb, Rgba};
 use thiserror::Error;
 use tiff::encoder::colortype::{self, ColorType};
 use tiff::encoder::{Compression, DeflateLevel, Predictor, TiffEncoder, TiffKindStandard, TiffValue};
@@ -79,30 +79,45 @@ fn prepare(photo: &Photo, format: ExportFormat) -> Picture {
     } else {
         &photo.pixels
     };
-    let image = DynamicImage::from(pixels.clone());
-    let image = match (grey, alpha, deep) {
-        (false, false, false) => DynamicImage::ImageRgb8(image.into_rgb8()),
-        (false, true, false) => DynamicImage::ImageRgba8(image.into_rgba8()),
-        (false, false, true) => DynamicImage::ImageRgb16(image.into_rgb16()),
-        (false, true, true) => DynamicImage::ImageRgba16(image.into_rgba16()),
-        // The three channels are equal, so the red one is the grey one, to the bit.
-        (true, false, false) => DynamicImage::ImageLuma8(map(&image.into_rgba8(), |[v, ..]| image::Luma([v]))),
-        (true, true, false) => DynamicImage::ImageLumaA8(map(&image.into_rgba8(), |[v, _, _, a]| image::LumaA([v, a]))),
-        (true, false, true) => DynamicImage::ImageLuma16(map(&image.into_rgba16(), |[v, ..]| image::Luma([v]))),
-        (true, true, true) => DynamicImage::ImageLumaA16(map(&image.into_rgba16(), |[v, _, _, a]| image::LumaA([v, a]))),
+    let image = match pixels {
+        Pixels::Eight(image) => fewest_channels(image, grey, alpha),
+        Pixels::Sixteen(image) if deep => fewest_channels(image, grey, alpha),
+        Pixels::Sixteen(_) => fewest_channels(&DynamicImage::from(pixels.clone()).into_rgba8(), grey, alpha),
     };
     let icc = profile.and_then(|p| if grey { p.grey_icc() } else { Some(p.icc()) });
     Picture { image, icc: icc.map(<[u8]>::to_vec) }
 }
 
-fn map<S: Sample, P: image::Pixel<Subpixel = S>>(
-    image: &image::ImageBuffer<image::Rgba<S>, Vec<S>>,
-    pixel: impl Fn([S; 4]) -> P,
-) -> image::ImageBuffer<P, Vec<S>>
+/// Straight from the photo's own pixels: of a large one, another copy in between is a lot of memory.
+fn fewest_channels<S: Primitive>(image: &ImageBuffer<Rgba<S>, Vec<S>>, grey: bool, alpha: bool) -> DynamicImage
 where
-    image::Rgba<S>: image::Pixel<Subpixel = S>,
+    Luma<S>: Pixel<Subpixel = S>,
+    LumaA<S>: Pixel<Subpixel = S>,
+    Rgb<S>: Pixel<Subpixel = S>,
+    Rgba<S>: Pixel<Subpixel = S>,
+    DynamicImage: From<ImageBuffer<Luma<S>, Vec<S>>>
+        + From<ImageBuffer<LumaA<S>, Vec<S>>>
+        + From<ImageBuffer<Rgb<S>, Vec<S>>>
+        + From<ImageBuffer<Rgba<S>, Vec<S>>>,
 {
-    image::ImageBuffer::from_fn(image.width(), image.height(), |x, y| pixel(image.get_pixel(x, y).0))
+    // Of grey, the three channels are equal, so the red one is the grey one, to the bit.
+    match (grey, alpha) {
+        (false, false) => map(image, |[r, g, b, _]| Rgb([r, g, b])).into(),
+        (false, true) => image.clone().into(),
+        (true, false) => map(image, |[v, ..]| Luma([v])).into(),
+        (true, true) => map(image, |[v, _, _, a]| LumaA([v, a])).into(),
+    }
+}
+
+fn map<S, P>(image: &ImageBuffer<Rgba<S>, Vec<S>>, convert: impl Fn([S; 4]) -> P) -> ImageBuffer<P, Vec<S>>
+where
+    S: Primitive,
+    P: Pixel<Subpixel = S>,
+    Rgba<S>: Pixel<Subpixel = S>,
+{
+    let mut out = ImageBuffer::new(image.width(), image.height());
+    out.pixels_mut().zip(image.pixels()).for_each(|(out, pixel)| *out = convert(pixel.0));
+    out
 }
 
 /// For formats without alpha.

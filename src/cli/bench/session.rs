@@ -88,6 +88,9 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     steps_line("Release to final", release, step);
     let (typed, step) = beside_steps(&editor, || picture(20, Quality::Final));
     steps_line("A typed value to final", typed?, step);
+    // Long enough for the engine to have given its memory back.
+    std::thread::sleep(Duration::from_millis(1500));
+    time_line("A drag's first, after rest", picture(25, Quality::Preview)?);
     photo.set(open(&engine, PhotoId(2), large)?);
     wait(&engine, |e| matches!(e, Event::LatentsReady))?;
     picture(30, Quality::Final)?;
