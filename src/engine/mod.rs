@@ -44,6 +44,7 @@ use exploration::SampleRequest;
 use inspection::{ChainPicture, GapPoint, InspectRequest};
 use interpolation::InterpolationRequest;
 use latest::Latest;
+pub(crate) use worker::QUIET;
 
 /// An open photo. Who opens it chooses one, and none a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

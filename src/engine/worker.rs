@@ -36,7 +36,7 @@ const PREVIEW_BUDGET: Duration = Duration::from_millis(100);
 /// would have to wait for a step that is thrown away for it.
 const REST: Duration = Duration::from_millis(20);
 /// How long nothing is asked for before memory is given back.
-const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 const PREVIEW_STEPS: std::ops::RangeInclusive<usize> = 1..=10;
 /// Passes that make a card ready.
 const TUNING: usize = 2 * Editor::REHEARSALS;
@@ -48,17 +48,12 @@ pub(super) fn run(Ends { requests, renders, interpolations, events, wake }: Ends
     select.recv(&requests);
     select.recv(&renders);
     select.recv(&interpolations);
-    let mut tidy = false;
     loop {
         if !worker.has_work() {
-            // What was opened, computed and drawn passed through much memory, which glibc keeps until it is told not to.
-            if !tidy && select.ready_timeout(QUIET).is_err() {
+            if select.ready_timeout(QUIET).is_err() {
+                // What was opened, computed and drawn passed through much memory, which glibc keeps until it is told not to.
                 memory::give_back();
-                tidy = true;
-            }
-            if tidy {
                 select.ready();
-                tidy = false;
             }
         } else if let Some(rest) = worker.rest.take() {
             let _ = select.ready_timeout(rest);

@@ -12,7 +12,7 @@ use crate::device::DeviceChoice;
 use crate::editing::{Crop, Recipe};
 use crate::engine::close_up::Part;
 use crate::engine::edit::{EditError, Editor};
-use crate::engine::{Engine, Event, Opening, PhotoId, Quality, RenderRequest, Request};
+use crate::engine::{Engine, Event, Opening, PhotoId, QUIET, Quality, RenderRequest, Request};
 use crate::memory;
 use crate::photo::{self, ExportOptions, Frame, Photo, Upsampling};
 
@@ -88,8 +88,8 @@ fn at_work(bundle: &Path, device: DeviceChoice, sample: &Photo, large: &Photo) -
     steps_line("Release to final", release, step);
     let (typed, step) = beside_steps(&editor, || picture(20, Quality::Final));
     steps_line("A typed value to final", typed?, step);
-    // Long enough for the engine to have given its memory back.
-    std::thread::sleep(Duration::from_millis(1500));
+    // By then the engine has given its memory back.
+    std::thread::sleep(QUIET + Duration::from_millis(500));
     time_line("A drag's first, after rest", picture(25, Quality::Preview)?);
     photo.set(open(&engine, PhotoId(2), large)?);
     wait(&engine, |e| matches!(e, Event::LatentsReady))?;
